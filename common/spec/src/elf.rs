@@ -1,0 +1,362 @@
+//! The ELF files that a native container may be: static or static-pie AArch64, and nothing
+//! about them that could surprise the root server. `lower` checks a file before it goes into
+//! a bundle; the root server checks it again, because a bundle is a stranger's bytes.
+//!
+//! Source: System V ABI, chapter 4 and 5; ELF for the Arm 64-bit Architecture.
+
+use crate::bytes::{u16_at, u32_at, u64_at};
+use crate::layout::{MMAP_BASE, PAGE, PIE_BASE, PROGRAM_MIN};
+use core::fmt;
+
+/// Most PT_LOAD segments that a program may have.
+pub const SEGMENTS_MAX: usize = 16;
+
+/// What a page of a segment may be used for; never both written and executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Read only.
+    #[default]
+    Read,
+    /// Read and execute.
+    Execute,
+    /// Read and write: every container has its own copy.
+    Write,
+}
+
+/// One PT_LOAD segment, checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Run-time address of its first byte (load bias added).
+    pub address: u64,
+    /// Offset in the file; equal to `address` modulo a page.
+    pub offset: u64,
+    /// Bytes from the file.
+    pub file_size: u64,
+    /// Bytes in memory; those after `file_size` are zero.
+    pub memory_size: u64,
+    /// What it may be used for.
+    pub access: Access,
+}
+
+impl Segment {
+    /// Address of its first page.
+    pub fn start(&self) -> u64 {
+        self.address & !(PAGE - 1)
+    }
+
+    /// End (exclusive) of its last page.
+    pub fn end(&self) -> u64 {
+        (self.address + self.memory_size).next_multiple_of(PAGE)
+    }
+
+    /// Number of its pages.
+    pub fn pages(&self) -> u64 {
+        (self.end() - self.start()) / PAGE
+    }
+}
+
+/// A checked ELF file.
+#[derive(Clone, Copy, Debug)]
+pub struct Elf {
+    /// Run-time address of the entry point.
+    pub entry: u64,
+    /// What was added to the addresses in the file.
+    pub bias: u64,
+    /// Run-time address of the program headers, or 0 where no segment holds them.
+    pub phdr: u64,
+    /// Number of program headers.
+    pub phnum: u16,
+    segments: [Segment; SEGMENTS_MAX],
+    count: usize,
+}
+
+/// Why a file is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElfError {
+    /// Shorter than its own headers say, or no ELF file at all.
+    NotElf,
+    /// 32-bit or big-endian.
+    NotLittle64,
+    /// For another machine; the value is e_machine.
+    Machine(u16),
+    /// Neither ET_EXEC nor ET_DYN; the value is e_type.
+    Type(u16),
+    /// The file asks for a dynamic linker.
+    Interpreter,
+    /// No PT_LOAD segment at all, or more than [`SEGMENTS_MAX`].
+    SegmentCount(usize),
+    /// The segment with this number reaches outside the file.
+    OutsideFile(usize),
+    /// The segment with this number reaches outside the address space for programs.
+    OutsideAddressSpace(usize),
+    /// Address and file offset of the segment with this number differ modulo a page.
+    Misaligned(usize),
+    /// The segment with this number shares a page with, or lies before, the one before it.
+    Overlap(usize),
+    /// The segment with this number may be both written and executed.
+    WriteExecute(usize),
+    /// The entry point is in no executable segment.
+    Entry(u64),
+}
+
+impl fmt::Display for ElfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotElf => write!(f, "it is no complete ELF file"),
+            Self::NotLittle64 => write!(f, "it is no 64-bit little-endian ELF file"),
+            Self::Machine(62) => write!(f, "it is for x86-64, not for AArch64"),
+            Self::Machine(m) => write!(f, "it is for ELF machine {m}, not for AArch64 (183)"),
+            Self::Type(t) => write!(f, "its ELF type is {t}, neither ET_EXEC (2) nor ET_DYN (3)"),
+            Self::Interpreter => write!(
+                f,
+                "it is dynamically linked, which native containers do not support yet; \
+                 link it with -static or -static-pie"
+            ),
+            Self::SegmentCount(n) => {
+                write!(f, "it has {n} PT_LOAD segments; 1 to {SEGMENTS_MAX} are supported")
+            }
+            Self::OutsideFile(i) => write!(f, "segment {i} reaches outside the file"),
+            Self::OutsideAddressSpace(i) => {
+                write!(f, "segment {i} lies outside the address space for programs")
+            }
+            Self::Misaligned(i) => {
+                write!(f, "segment {i} has an address and a file offset that differ modulo a page")
+            }
+            Self::Overlap(i) => write!(f, "segment {i} overlaps the one before it"),
+            Self::WriteExecute(i) => write!(f, "segment {i} can be both written and executed"),
+            Self::Entry(a) => write!(f, "its entry point {a:#x} is in no executable segment"),
+        }
+    }
+}
+
+impl core::error::Error for ElfError {}
+
+const ET_EXEC: u16 = 2;
+const ET_DYN: u16 = 3;
+const EM_AARCH64: u16 = 183;
+const PT_LOAD: u32 = 1;
+const PT_INTERP: u32 = 3;
+const PHENT: usize = 56;
+
+impl Elf {
+    /// Checks a program of a container.
+    ///
+    /// # Errors
+    /// The first reason, in file order, for which the file is refused.
+    pub fn program(file: &[u8]) -> Result<Self, ElfError> {
+        Self::within(file, PROGRAM_MIN, MMAP_BASE)
+    }
+
+    /// Checks an ELF file whose segments must lie in `min..max`. An ET_DYN file is placed at
+    /// PIE_BASE, an ET_EXEC file where it says.
+    ///
+    /// # Errors
+    /// As [`Elf::program`].
+    pub fn within(file: &[u8], min: u64, max: u64) -> Result<Self, ElfError> {
+        use ElfError::*;
+        if file.get(..4) != Some(b"\x7fELF") || file.len() < 64 {
+            return Err(NotElf);
+        }
+        if file[4] != 2 || file[5] != 1 {
+            return Err(NotLittle64);
+        }
+        let header = |at| u16_at(file, at).ok_or(NotElf);
+        let (kind, machine) = (header(16)?, header(18)?);
+        if machine != EM_AARCH64 {
+            return Err(Machine(machine));
+        }
+        let bias = match kind {
+            ET_EXEC => 0,
+            ET_DYN => PIE_BASE,
+            other => return Err(Type(other)),
+        };
+        let phoff = u64_at(file, 32).ok_or(NotElf)?;
+        let (phent, phnum) = (header(54)?, header(56)?);
+        if phent as usize != PHENT {
+            return Err(NotElf);
+        }
+        let table = usize::try_from(phoff)
+            .ok()
+            .and_then(|at| file.get(at..at.checked_add(PHENT * phnum as usize)?))
+            .ok_or(NotElf)?;
+
+        let mut elf = Self {
+            entry: 0,
+            bias,
+            phdr: 0,
+            phnum,
+            segments: [Segment::default(); SEGMENTS_MAX],
+            count: 0,
+        };
+        for header in table.chunks_exact(PHENT) {
+            match u32_at(header, 0) {
+                Some(PT_INTERP) => return Err(Interpreter),
+                Some(PT_LOAD) if u64_at(header, 40) != Some(0) => {}
+                _ => continue,
+            }
+            let index = elf.count;
+            if index == SEGMENTS_MAX {
+                return Err(SegmentCount(index + 1));
+            }
+            let segment = check(file, header, index, bias, min, max)?;
+            if elf.segments().last().is_some_and(|last| segment.start() < last.end()) {
+                return Err(Overlap(index));
+            }
+            if segment.offset <= phoff
+                && phoff + table.len() as u64 <= segment.offset + segment.file_size
+            {
+                elf.phdr = segment.address + (phoff - segment.offset);
+            }
+            elf.segments[index] = segment;
+            elf.count += 1;
+        }
+        if elf.count == 0 {
+            return Err(SegmentCount(0));
+        }
+        let entry = u64_at(file, 24).ok_or(NotElf)?;
+        elf.entry = entry.checked_add(bias).ok_or(Entry(entry))?;
+        let inside = |s: &Segment| {
+            s.access == Access::Execute
+                && (s.address..s.address + s.file_size).contains(&elf.entry)
+                && elf.entry % 4 == 0
+        };
+        if elf.segments().iter().any(inside) { Ok(elf) } else { Err(Entry(entry)) }
+    }
+
+    /// Its segments, by rising address; no two share a page.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments[..self.count]
+    }
+
+    /// Pages of which every container needs its own copy.
+    pub fn private_pages(&self) -> u64 {
+        self.segments().iter().filter(|s| s.access == Access::Write).map(Segment::pages).sum()
+    }
+
+    /// Pages that all containers of the image share.
+    pub fn shared_pages(&self) -> u64 {
+        self.segments().iter().filter(|s| s.access != Access::Write).map(Segment::pages).sum()
+    }
+
+    /// End of its last page: where the heap begins.
+    pub fn end(&self) -> u64 {
+        self.segments().last().map_or(0, Segment::end)
+    }
+}
+
+fn check(
+    file: &[u8],
+    header: &[u8],
+    index: usize,
+    bias: u64,
+    min: u64,
+    max: u64,
+) -> Result<Segment, ElfError> {
+    use ElfError::*;
+    let word = |at| u64_at(header, at).ok_or(NotElf);
+    let flags = u32_at(header, 4).ok_or(NotElf)?;
+    let (offset, address, file_size, memory_size) = (word(8)?, word(16)?, word(32)?, word(40)?);
+    if file_size > memory_size
+        || offset.checked_add(file_size).is_none_or(|end| end > file.len() as u64)
+    {
+        return Err(OutsideFile(index));
+    }
+    let address = address.checked_add(bias).ok_or(OutsideAddressSpace(index))?;
+    if address < min || address.checked_add(memory_size).is_none_or(|end| end > max) {
+        return Err(OutsideAddressSpace(index));
+    }
+    if address % PAGE != offset % PAGE {
+        return Err(Misaligned(index));
+    }
+    let access = match (flags & 1 != 0, flags & 2 != 0) {
+        (true, true) => return Err(WriteExecute(index)),
+        (true, false) => Access::Execute,
+        (false, true) => Access::Write,
+        (false, false) => Access::Read,
+    };
+    // Read-only pages are the file's own pages, shared: there is nowhere to put zeroes.
+    if access != Access::Write && file_size != memory_size {
+        return Err(OutsideFile(index));
+    }
+    Ok(Segment { address, offset, file_size, memory_size, access })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// A file of two pages: one segment (flags, address, offset, sizes as given).
+    fn file(kind: u16, segments: &[(u32, u64, u64, u64, u64)]) -> Vec<u8> {
+        let mut out = vec![0u8; 3 * PAGE as usize];
+        out[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        out[16..18].copy_from_slice(&kind.to_le_bytes());
+        out[18..20].copy_from_slice(&EM_AARCH64.to_le_bytes());
+        out[24..32].copy_from_slice(&(segments[0].1 + 0x100).to_le_bytes());
+        out[32] = 64;
+        out[54] = PHENT as u8;
+        out[56] = segments.len() as u8;
+        for (i, &(flags, address, offset, file_size, memory_size)) in segments.iter().enumerate() {
+            let at = 64 + i * PHENT;
+            out[at] = PT_LOAD as u8;
+            out[at + 4..at + 8].copy_from_slice(&flags.to_le_bytes());
+            for (j, word) in [offset, address, address, file_size, memory_size].iter().enumerate() {
+                out[at + 8 + j * 8..at + 16 + j * 8].copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        out
+    }
+    const TEXT: (u32, u64, u64, u64, u64) = (5, 0x40_0000, 0, 0x1000, 0x1000);
+    const DATA: (u32, u64, u64, u64, u64) = (6, 0x40_1800, 0x1800, 0x100, 0x1900);
+
+    #[test]
+    fn a_static_program_is_accepted() {
+        let elf = Elf::program(&file(ET_EXEC, &[TEXT, DATA])).unwrap();
+        assert_eq!((elf.entry, elf.bias, elf.phdr), (0x40_0100, 0, 0x40_0040));
+        assert_eq!((elf.shared_pages(), elf.private_pages(), elf.end()), (1, 3, 0x40_4000));
+    }
+
+    #[test]
+    fn a_static_pie_program_is_placed_at_pie_base() {
+        let text = (5, 0, 0, 0x1000, 0x1000);
+        let elf = Elf::program(&file(ET_DYN, &[text])).unwrap();
+        assert_eq!(elf.segments()[0].address, PIE_BASE);
+        assert_eq!(elf.entry, PIE_BASE + 0x100);
+    }
+
+    #[test]
+    fn each_fault_is_refused_by_name() {
+        use ElfError::*;
+        let with = |segments: &[_]| Elf::program(&file(ET_EXEC, segments)).unwrap_err();
+        assert_eq!(with(&[TEXT, (7, DATA.1, DATA.2, DATA.3, DATA.4)]), WriteExecute(1));
+        assert_eq!(with(&[TEXT, (6, 0x40_0800, 0x800, 1, 1)]), Overlap(1));
+        assert_eq!(with(&[TEXT, (6, DATA.1, DATA.2, 0x9000, 0x9000)]), OutsideFile(1));
+        assert_eq!(with(&[TEXT, (6, DATA.1, 0x1000, 1, 1)]), Misaligned(1));
+        assert_eq!(with(&[TEXT, (6, u64::MAX - 0x7ff, 0x1800, 1, 0x900)]), OutsideAddressSpace(1));
+        assert_eq!(with(&[(5, 0, 0, 0x1000, 0x1000)]), OutsideAddressSpace(0));
+        assert_eq!(with(&[(4, TEXT.1, 0, 0x1000, 0x1000)]), Entry(0x40_0100));
+        assert_eq!(Elf::program(b"#!/bin/sh\n").unwrap_err(), NotElf);
+        let mut intel = file(ET_EXEC, &[TEXT]);
+        intel[18] = 62;
+        assert_eq!(Elf::program(&intel).unwrap_err(), Machine(62));
+        let mut dynamic = file(ET_EXEC, &[TEXT, DATA]);
+        dynamic[64 + PHENT] = PT_INTERP as u8;
+        assert_eq!(Elf::program(&dynamic).unwrap_err(), Interpreter);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(at in 0usize..200, bytes in any::<[u8; 8]>()) {
+            let mut f = file(ET_EXEC, &[TEXT, DATA]);
+            f[at..at + 8].copy_from_slice(&bytes);
+            if let Ok(elf) = Elf::program(&f) {
+                for s in elf.segments() {
+                    prop_assert!(s.start() >= PROGRAM_MIN && s.end() <= MMAP_BASE);
+                    prop_assert!(s.offset + s.file_size <= f.len() as u64);
+                }
+            }
+        }
+    }
+}

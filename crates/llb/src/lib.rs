@@ -1,0 +1,1 @@
+//! The build graph, on BuildKit's protobuf.

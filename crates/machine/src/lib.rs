@@ -1,0 +1,1 @@
+//! Boots a seL4 machine and talks to it.

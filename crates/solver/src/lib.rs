@@ -1,0 +1,1 @@
+//! Runs LLB here, with no daemon.
