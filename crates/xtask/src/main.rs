@@ -1,2 +1,33 @@
-//! What ./x calls.
-fn main() {}
+//! What `./x` calls: sets a machine up, builds what runs on seL4, makes the SDK images, and
+//! runs the demonstration, the tests and the benchmarks. It only orders other programs about;
+//! nothing of koskit itself lives here.
+
+mod content;
+mod host;
+mod packages;
+mod sdk;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "./x", about = "Builds, shows and tests koskit", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make and import the SDK images kos/dev-c-aarch64-kos-linux-musl and kos/busybox
+    Sdk,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Sdk => {
+            packages::install(packages::SDK)?;
+            sdk::make()
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The Debian packages that the project uses, and installing those that are missing.
+
+use anyhow::{Context, Result, bail};
+use std::process::Command;
+
+/// A package and what for.
+type Package = (&'static str, &'static str);
+
+/// To build kernel, root server and libkos.
+pub const BUILD: &[Package] = &[
+    ("gcc-aarch64-linux-gnu", "compiles the kernel"),
+    ("libxml2-utils", "checks the kernel's interface files"),
+    ("make", "runs the kernel's own makefiles"),
+    ("python3", "runs the kernel's code generators"),
+    ("python3-ply", "used by the kernel's code generators"),
+    ("python3-six", "used by the kernel's code generators"),
+    ("python3-tempita", "used by the kernel's code generators"),
+    ("cargo-web", "builds Rust for seL4 where rustup has no such target"),
+    ("rust-web-src", "Rust's core library, to be built for seL4"),
+    ("rustc-web", "compiles Rust for seL4 where rustup has no such target"),
+];
+
+/// To boot machines.
+pub const RUN: &[Package] = &[("qemu-system-arm", "the machine that seL4 runs on")];
+
+/// To make the SDK images.
+pub const SDK: &[Package] = &[("mmdebstrap", "unpacks Debian packages into SDK images")];
+
+/// To run every test.
+pub const TEST: &[Package] = &[
+    ("qemu-user-static", "runs rewritten programs without seL4, to compare"),
+    ("skopeo", "a stranger that reads the images we write"),
+    ("uidmap", "lets an unprivileged build use more than one user id"),
+];
+
+/// Installs those of the packages that are missing, after naming them.
+///
+/// # Errors
+/// The machine has no apt, we are neither root nor have sudo, or apt fails.
+pub fn install(packages: &[Package]) -> Result<()> {
+    let missing: Vec<_> = packages.iter().filter(|(name, _)| !installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("=> {} Debian package(s) are missing and will be installed:", missing.len());
+    for (name, why) in &missing {
+        eprintln!("   {name:24} {why}");
+    }
+    apt(&["update", "-qq"])?;
+    let mut words = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    words.extend(missing.iter().map(|(name, _)| *name));
+    apt(&words)
+}
+
+fn installed(package: &str) -> bool {
+    Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", package])
+        .output()
+        .is_ok_and(|output| output.stdout == b"installed")
+}
+
+fn apt(words: &[&str]) -> Result<()> {
+    let id = Command::new("id").arg("-u").output().context("cannot ask who we are (id -u)")?;
+    let mut command = if id.stdout.trim_ascii() == b"0" {
+        Command::new("apt-get")
+    } else {
+        let mut command = Command::new("sudo");
+        command.args(["--preserve-env=DEBIAN_FRONTEND", "apt-get"]);
+        command
+    };
+    command.args(words).env("DEBIAN_FRONTEND", "noninteractive").env("NEEDRESTART_MODE", "a");
+    // apt's own chatter is of no use unless it fails.
+    let output = command.output().context("cannot start apt-get; koskit is built on Debian")?;
+    if !output.status.success() {
+        bail!(
+            "apt-get {} failed:\n{}{}",
+            words.join(" "),
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
