@@ -4,11 +4,13 @@
 
 mod content;
 mod host;
+mod licences;
 mod packages;
 mod sdk;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "./x", about = "Builds, shows and tests koskit", disable_help_subcommand = true)]
@@ -23,8 +25,18 @@ enum Command {
     Sdk,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("./x: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Sdk => {
             packages::install(packages::SDK)?;
             sdk::make()

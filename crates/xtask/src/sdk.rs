@@ -62,8 +62,8 @@ const DEV_C: Image = Image {
         done
         # Sanitizers need glibc, and nobody asks for these: half of the size.
         cd "$1"
-        rm -f usr/aarch64-linux-gnu/lib/lib?san* usr/aarch64-linux-gnu/lib/lib??san* \
-            usr/lib/gcc-cross/aarch64-linux-gnu/12/lib*san* usr/bin/*lto-dump-12 \
+        rm -f usr/aarch64-linux-gnu/lib/lib*san* usr/bin/*lto-dump-12 \
+            usr/lib/gcc-cross/aarch64-linux-gnu/12/lib*san* \
             usr/bin/aarch64-linux-gnu-dwp usr/bin/aarch64-linux-gnu-ld.gold
         rm -rf usr/share/doc usr/share/man usr/share/locale usr/share/info usr/lib/*/gconv
     "#,
@@ -207,7 +207,7 @@ impl Image {
             .args(["--variant=extract", "--format=tar"])
             .arg(format!("--architectures={architectures}"))
             .arg(format!("--include={}", self.packages))
-            .arg(format!("--customize-hook={hook}"))
+            .arg(format!("--extract-hook={hook}"))
             .arg(SUITE)
             .arg(rootfs)
             .output()
