@@ -1,1 +1,31 @@
 //! Dockerfile text to instructions with spans.
+//!
+//! Three steps, each of use alone:
+//! 1. [`Ast::parse`] finds the instructions of a file and splits them into words, as
+//!    BuildKit's parser does. It never fails: what is wrong is in [`Ast::diagnostics`].
+//! 2. [`Dockerfile::parse`] understands them: stages, typed instructions, flags. It gives
+//!    all errors of a file at once.
+//! 3. [`Expander`] puts the values of variables into words. When and with which variables is
+//!    the frontend's business, since that depends on the base image.
+//!
+//! Beside them stands the matcher for a `.dockerignore`.
+//!
+//! Every word knows its [`Span`] in the file, so that a [`Diagnostic`] can point at it.
+
+mod ast;
+mod diagnostic;
+mod expand;
+mod heredoc;
+mod json;
+mod line;
+mod pattern;
+mod span;
+mod words;
+
+pub use ast::{Args, Ast, Node, Pair};
+pub use diagnostic::{Diagnostic, Errors, Severity, nearest};
+pub use expand::{Empty, Environment, ExpandError, Expander, Expansion};
+pub use heredoc::Heredoc;
+pub use line::Directive;
+pub use pattern::PatternError;
+pub use span::{Source, Span, Word};

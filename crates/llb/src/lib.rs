@@ -20,12 +20,17 @@
 //! Which store or registry that is taken from is the solver's business; koskit's own solver
 //! looks in the local store first. [`Reference::familiar`] gives the short name back.
 
+mod build;
 mod digest;
 mod graph;
+pub mod path;
 mod platform;
 mod reference;
 
 pub use bollard_buildkit_proto::pb;
+pub use build::{
+    Builder, Copy, Exec, FileOp, Local, Mode, Mount, MountKind, Note, Output, Owner, Source, State,
+};
 pub use digest::{Digest, DigestError};
 pub use graph::{Edge, Graph, GraphError, SourceRange, Vertex};
 pub use platform::{Platform, PlatformError};
