@@ -3,7 +3,7 @@
 //!
 //! The root server is the only writer. Before bytes of another stream than the last, it
 //! writes a switch: [`SWITCH`], the stream's number in two hexadecimal digits and its kind
-//! (`o`, `e` or `l`). A container's own 0x10 and 0x1e bytes are escaped: [`ESCAPE`], then the
+//! (`o`, `e`, `l` or `v`). A container's own 0x10 and 0x1e bytes are escaped: [`ESCAPE`], then the
 //! byte with bit 6 set. What comes before the first switch (loader, kernel) is the machine's log.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -12,6 +12,10 @@
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
+
+mod event;
+
+pub use event::{Event, STATUS_FAULTED, STATUS_REFUSED};
 
 /// First byte of a switch to another stream (ASCII record separator).
 pub const SWITCH: u8 = 0x1e;
@@ -35,13 +39,16 @@ pub enum Kind {
     Output,
     /// Standard error.
     Error,
-    /// What the machine has to say (about it).
+    /// What the machine has to say (about it), for people.
     #[default]
     Log,
+    /// What happens, for programs: lines of [`Event`]. Only of stream 0.
+    Event,
 }
 
 impl Kind {
-    const ALL: [(Kind, u8); 3] = [(Kind::Output, b'o'), (Kind::Error, b'e'), (Kind::Log, b'l')];
+    const ALL: [(Kind, u8); 4] =
+        [(Kind::Output, b'o'), (Kind::Error, b'e'), (Kind::Log, b'l'), (Kind::Event, b'v')];
 
     fn letter(self) -> u8 {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or(b'l', |(_, letter)| *letter)
@@ -137,13 +144,13 @@ mod tests {
     use std::vec::Vec;
 
     fn stream(container: u8, kind: u8) -> Stream {
-        Stream { container, kind: Kind::ALL[kind as usize % 3].0 }
+        Stream { container, kind: Kind::ALL[kind as usize % 4].0 }
     }
 
     proptest! {
         #[test]
         fn streams_arrive_as_they_were_sent(
-            writes in prop::collection::vec((0u8..4, 0u8..3, prop::collection::vec(any::<u8>(), 0..20)), 0..20),
+            writes in prop::collection::vec((0u8..4, 0u8..4, prop::collection::vec(any::<u8>(), 0..20)), 0..20),
             cut in 1usize..7,
         ) {
             let (mut encoder, mut line) = (Encoder::default(), Vec::new());
