@@ -7,14 +7,16 @@
 //! ```text
 //! x16 form, where x16 is proven dead          x8 form, where the number N is static
 //!   mrs  x16, tpidrro_el0                       sub  x8, x8, #N
-//!   str  x30, [x16, #LR]                        cbnz x8, slow
+//!   str  x30, [x16, #LR]                        cbnz x8, other
 //!   bl   gate16                                 mrs  x8, tpidrro_el0
 //!   b    site + 4                               str  x30, [x8, #LR]
 //!                                               bl   gate8
 //! gate16:                                       mov  x8, #N
 //!   str  x30, [x16, #BACK]                      b    site + 4
-//!   ldr  x30, [x16, #ENTRY16]
-//!   br   x30                                  gate8: the same with x8, #ENTRY8
+//!   ldr  x30, [x16, #ENTRY16]                 other:
+//!   br   x30                                    add  x8, x8, #N
+//!                                               brk  #BRK_NUMBER
+//!                                             gate8: the same with x8, #ENTRY8
 //! ```
 //!
 //! libkos saves the registers (in the x8 form, x8 is the block, and the number is read from
@@ -22,6 +24,9 @@
 //! everything but x0, loads x30 from LR and returns by `ret x16` or `ret x8` to the way back.
 //! The program's stack is never touched: `vfork`, signal frames and red zones stay intact.
 
+/// Comment of the `brk` that ends a program whose number at a site is not the one that stands
+/// before the site. No compiled program does that.
+pub const BRK_NUMBER: u16 = 0x6b6f;
 /// Offset in the block: the program's x30.
 pub const LR: u64 = 0;
 /// Offset in the block: address of the stub's instruction after `bl gate…`, the way back.
