@@ -132,7 +132,7 @@ impl Node {
     fn dump(&self) -> String {
         let mut out = self.keyword.text.to_lowercase();
         if !self.flags.is_empty() {
-            let flags: Vec<_> = self.flags.iter().map(|f| quote(&f.text)).collect();
+            let flags: Vec<_> = self.flags.iter().map(|f| go_quote(&f.text)).collect();
             let _ = write!(out, " [{}]", flags.join(" "));
         }
         self.args.dump(&mut out);
@@ -144,7 +144,7 @@ impl Args {
     fn dump(&self, out: &mut String) {
         let mut word = |text: &str| {
             out.push(' ');
-            out.push_str(&quote(text));
+            out.push_str(&go_quote(text));
         };
         match self {
             Args::None => {}
@@ -179,7 +179,7 @@ impl Args {
 }
 
 /// A string as Go's `%q` prints it.
-fn quote(text: &str) -> String {
+pub fn go_quote(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -14,18 +14,23 @@
 
 mod ast;
 mod diagnostic;
+mod dockerfile;
 mod expand;
+mod flags;
 mod heredoc;
+mod instruction;
 mod json;
 mod line;
 mod pattern;
 mod span;
 mod words;
 
-pub use ast::{Args, Ast, Node, Pair};
+pub use ast::{Args, Ast, Node, Pair, go_quote};
 pub use diagnostic::{Diagnostic, Errors, Severity, nearest};
+pub use dockerfile::Dockerfile;
 pub use expand::{Empty, Environment, ExpandError, Expander, Expansion};
 pub use heredoc::Heredoc;
+pub use instruction::{Command, CommandLine, Copy, Instruction, Place, Run, Stage, Variable};
 pub use line::Directive;
 pub use pattern::PatternError;
 pub use span::{Source, Span, Word};

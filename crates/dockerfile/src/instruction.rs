@@ -1,0 +1,137 @@
+//! What the instructions of a Dockerfile say.
+//!
+//! All words are as they were written, with their quotes and variables; [`crate::Expander`]
+//! makes values of them when the variables are known.
+
+use crate::{Heredoc, Pair, Span, Word};
+
+/// `FROM` and the instructions up to the next one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stage {
+    /// An image, an earlier stage or `scratch`.
+    pub base: Word,
+    /// What is after `AS`, in lower case.
+    pub name: Option<Word>,
+    /// `--platform`.
+    pub platform: Option<Word>,
+    /// Where the FROM is written.
+    pub place: Place,
+    /// What is done on top of the base.
+    pub instructions: Vec<Instruction>,
+}
+
+/// An instruction and where it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instruction {
+    /// What it does.
+    pub command: Command,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// Where an instruction is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The whole instruction on one line.
+    pub original: String,
+    /// The whole instruction; here-documents are not in it.
+    pub span: Span,
+    /// The first and last line, counted from 1, with here-documents.
+    pub lines: (usize, usize),
+}
+
+/// What an instruction does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// `ARG name`, `ARG name=value`.
+    Arg(Vec<Variable>),
+    /// `CMD`.
+    Cmd(CommandLine),
+    /// `COPY`.
+    Copy(Copy),
+    /// `ENTRYPOINT`.
+    Entrypoint(CommandLine),
+    /// `ENV`.
+    Env(Vec<Pair>),
+    /// `EXPOSE`.
+    Expose(Vec<Word>),
+    /// `LABEL`.
+    Label(Vec<Pair>),
+    /// `MAINTAINER`: the image's author.
+    Maintainer(Word),
+    /// `RUN`.
+    Run(Run),
+    /// `STOPSIGNAL`.
+    StopSignal(Word),
+    /// `USER`.
+    User(Word),
+    /// `VOLUME`.
+    Volume(Vec<Word>),
+    /// `WORKDIR`.
+    Workdir(Word),
+}
+
+impl Command {
+    /// The keyword that stands for it.
+    pub fn keyword(&self) -> &'static str {
+        match self {
+            Command::Arg(_) => "ARG",
+            Command::Cmd(_) => "CMD",
+            Command::Copy(_) => "COPY",
+            Command::Entrypoint(_) => "ENTRYPOINT",
+            Command::Env(_) => "ENV",
+            Command::Expose(_) => "EXPOSE",
+            Command::Label(_) => "LABEL",
+            Command::Maintainer(_) => "MAINTAINER",
+            Command::Run(_) => "RUN",
+            Command::StopSignal(_) => "STOPSIGNAL",
+            Command::User(_) => "USER",
+            Command::Volume(_) => "VOLUME",
+            Command::Workdir(_) => "WORKDIR",
+        }
+    }
+}
+
+/// A variable of an `ARG`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: Word,
+    /// Its default value, if it has one.
+    pub default: Option<Word>,
+}
+
+/// A command, for a shell or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandLine {
+    /// `RUN make all`: the text is a shell's business; nothing at all is an empty text.
+    Shell(Word),
+    /// `RUN ["make", "all"]`.
+    Exec(Vec<Word>),
+}
+
+/// `RUN`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What is run.
+    pub command: CommandLine,
+    /// The here-documents that the command line begins.
+    pub heredocs: Vec<Heredoc>,
+}
+
+/// `COPY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// Paths of files and directories, with wildcards.
+    pub sources: Vec<Word>,
+    /// Files whose content stands in the Dockerfile.
+    pub heredocs: Vec<Heredoc>,
+    /// Where to. A slash at the end makes it a directory.
+    pub destination: Word,
+    /// `--from`: a stage, its number, or an image. `None` is the build context.
+    pub from: Option<Word>,
+    /// `--chown`.
+    pub chown: Option<Word>,
+    /// `--chmod`.
+    pub chmod: Option<Word>,
+}

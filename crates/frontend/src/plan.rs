@@ -1,0 +1,243 @@
+//! Which stages there are, what each begins with, and which of them the target needs.
+
+use koskit_dockerfile::{
+    Command, Copy, Diagnostic, Dockerfile, Empty, Environment, Expander, Stage, Word, nearest,
+};
+use koskit_llb::{Platform, Reference};
+
+use crate::variables::{self, Variables};
+use crate::{FrontendError, Options, Result};
+
+/// The stages of a file with their bases.
+pub(crate) struct Plan<'a> {
+    /// The ARGs before the first FROM and the predefined ones.
+    pub globals: Variables,
+    /// In the order of the file.
+    pub stages: Vec<PlannedStage<'a>>,
+    /// Which stage is built.
+    pub target: usize,
+}
+
+/// A stage whose base is known.
+pub(crate) struct PlannedStage<'a> {
+    pub stage: &'a Stage,
+    pub base: Base,
+    /// `--platform`, where it is given.
+    pub platform: Option<Platform>,
+    /// Whether the target needs it.
+    pub needed: bool,
+}
+
+/// What a stage begins with.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Base {
+    Scratch,
+    /// A stage before it.
+    Stage(usize),
+    Image(Reference),
+}
+
+/// Where files are copied from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Origin {
+    Context,
+    Scratch,
+    Stage(usize),
+    Image(Reference),
+}
+
+impl<'a> Plan<'a> {
+    pub fn new(
+        file: &'a Dockerfile,
+        options: &Options,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> std::result::Result<Self, FrontendError> {
+        let last = file.stages.last().and_then(|s| s.name.as_ref());
+        let target = options.target.as_deref().or(last.map(|name| name.text.as_str()));
+        let predefined = variables::predefined(
+            &options.build_platform,
+            &options.target_platform,
+            target,
+            &options.build_args,
+        );
+        let globals = globals(file, options, predefined, diagnostics);
+        let mut plan = Self { globals, stages: Vec::new(), target: 0 };
+        for stage in &file.stages {
+            let planned = plan.stage(stage, file.escape).unwrap_or_else(|diagnostic| {
+                diagnostics.push(*diagnostic);
+                PlannedStage { stage, base: Base::Scratch, platform: None, needed: false }
+            });
+            plan.stages.push(planned);
+        }
+        plan.target = match &options.target {
+            None => plan.stages.len() - 1,
+            Some(name) => plan
+                .find(name)
+                .ok_or_else(|| FrontendError::Target { name: name.clone(), known: plan.names() })?,
+        };
+        plan.mark(plan.target);
+        Ok(plan)
+    }
+
+    fn stage(&self, stage: &'a Stage, escape: char) -> Result<PlannedStage<'a>> {
+        let expander = Expander::new(escape);
+        let base = expand(&expander, &stage.base, &self.globals)?;
+        if base.is_empty() {
+            let error = Diagnostic::error(stage.base.span, "the name of the base image is empty")
+                .label("expected an image name or a stage");
+            return Err(Box::new(match unset(&expander, &stage.base, &self.globals) {
+                Some(name) => error.hint(format!(
+                    "{name} is not set here: declare it by ARG {name}=… before the first FROM"
+                )),
+                None => error,
+            }));
+        }
+        let platform = match &stage.platform {
+            None => None,
+            Some(word) => Some(self.platform(&expander, word)?),
+        };
+        // The latest of several stages of one name counts, and a name is in lower case.
+        let named = |s: &PlannedStage<'_>| s.stage.name.as_ref().is_some_and(|n| n.text == base);
+        let base = match self.stages.iter().rposition(named) {
+            Some(index) => Base::Stage(index),
+            None if base == "scratch" => Base::Scratch,
+            None => Base::Image(self.reference(&base, &stage.base)?),
+        };
+        Ok(PlannedStage { stage, base, platform, needed: false })
+    }
+
+    fn platform(&self, expander: &Expander, word: &Word) -> Result<Platform> {
+        let text = expand(expander, word, &self.globals)?;
+        text.parse::<Platform>().map_err(|error| {
+            let diagnostic = Diagnostic::error(word.span, error.to_string());
+            Box::new(match unset(expander, word, &self.globals) {
+                Some(name) => match nearest(&name, self.globals.names()) {
+                    Some(near) => {
+                        diagnostic.hint(format!("{name} is not set; did you mean {near}?"))
+                    }
+                    None => diagnostic.hint(format!("{name} is not set")),
+                },
+                None => diagnostic,
+            })
+        })
+    }
+
+    fn reference(&self, text: &str, word: &Word) -> Result<Reference> {
+        text.parse::<Reference>().map(Reference::tagged).map_err(|error| {
+            Box::new(
+                Diagnostic::error(word.span, error.to_string())
+                    .label("expected an image name or a stage"),
+            )
+        })
+    }
+
+    /// The last stage of a name.
+    fn find(&self, name: &str) -> Option<usize> {
+        let name = name.to_lowercase();
+        self.stages
+            .iter()
+            .rposition(|s| s.stage.name.as_ref().is_some_and(|known| known.text == name))
+    }
+
+    /// The names of all stages that have one.
+    pub fn names(&self) -> Vec<String> {
+        self.stages.iter().filter_map(|s| s.stage.name.as_ref()).map(|n| n.text.clone()).collect()
+    }
+
+    /// What a COPY in the stage `at` copies from.
+    pub fn origin(&self, copy: &Copy, at: usize) -> Result<Origin> {
+        let Some(from) = &copy.from else { return Ok(Origin::Context) };
+        if Expander::new('\\').word(&from.text, &Empty).ok().as_ref() != Some(&from.text) {
+            return Err(Box::new(
+                Diagnostic::error(from.span, "--from cannot have variables or quotes")
+                    .label("expected a stage or an image name")
+                    .hint("FROM … AS name, with the variable in the FROM, gives it a name"),
+            ));
+        }
+        let index = match from.text.parse::<usize>() {
+            Ok(index) if index < self.stages.len() => Some(index),
+            Ok(index) => {
+                let message = format!("there is no stage {index}");
+                let label = format!("the file has {} stages, the first is 0", self.stages.len());
+                return Err(Box::new(Diagnostic::error(from.span, message).label(label)));
+            }
+            Err(_) => self.find(&from.text),
+        };
+        match index {
+            Some(index) if index < at => Ok(Origin::Stage(index)),
+            Some(_) => Err(Box::new(
+                Diagnostic::error(
+                    from.span,
+                    format!("the stage {} is not built before this one", from.text),
+                )
+                .label("expected a stage that stands above")
+                .hint("move the stage that is copied from before the one that copies"),
+            )),
+            None if from.text == "scratch" => Ok(Origin::Scratch),
+            None => Ok(Origin::Image(self.reference(&from.text, from)?)),
+        }
+    }
+
+    /// Marks a stage and all that it needs.
+    fn mark(&mut self, target: usize) {
+        let mut todo = vec![target];
+        while let Some(index) = todo.pop() {
+            if std::mem::replace(&mut self.stages[index].needed, true) {
+                continue;
+            }
+            let planned = &self.stages[index];
+            if let Base::Stage(base) = planned.base {
+                todo.push(base);
+            }
+            for instruction in &planned.stage.instructions {
+                let Command::Copy(copy) = &instruction.command else { continue };
+                // What is wrong with a --from is told when its stage is evaluated.
+                if let Ok(Origin::Stage(from)) = self.origin(copy, index) {
+                    todo.push(from);
+                }
+            }
+        }
+    }
+}
+
+/// The ARGs before the first FROM.
+fn globals(
+    file: &Dockerfile,
+    options: &Options,
+    mut globals: Variables,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Variables {
+    let expander = Expander::new(file.escape);
+    for instruction in &file.args {
+        let Command::Arg(variables) = &instruction.command else { continue };
+        for variable in variables {
+            let name = &variable.name.text;
+            let value = match (options.build_args.get(name), &variable.default) {
+                (Some(given), _) => Ok(given.clone()),
+                (None, Some(default)) => expand(&expander, default, &globals),
+                (None, None) => continue,
+            };
+            match value {
+                Ok(value) => globals.set(name, &value),
+                Err(diagnostic) => diagnostics.push(*diagnostic),
+            }
+        }
+    }
+    globals
+}
+
+/// Puts the values of variables into a word.
+pub(crate) fn expand(
+    expander: &Expander,
+    word: &Word,
+    variables: &dyn Environment,
+) -> Result<String> {
+    expander
+        .word(&word.text, variables)
+        .map_err(|error| Box::new(Diagnostic::error(word.span, error.to_string())))
+}
+
+/// The first variable of a word that is not set.
+fn unset(expander: &Expander, word: &Word, variables: &dyn Environment) -> Option<String> {
+    expander.expand(&word.text, variables).ok()?.unmatched.into_iter().next()
+}

@@ -1,0 +1,5 @@
+//! Dockerfiles and what becomes of them.
+
+mod common;
+mod errors;
+mod graph;
