@@ -8,8 +8,6 @@
 //! 3. [`Expander`] puts the values of variables into words. When and with which variables is
 //!    the frontend's business, since that depends on the base image.
 //!
-//! Beside them stands the matcher for a `.dockerignore`.
-//!
 //! Every word knows its [`Span`] in the file, so that a [`Diagnostic`] can point at it.
 
 mod ast;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use koskit_dockerfile::{
     Command, CommandLine, Diagnostic, Dockerfile, Environment, Expander, Instruction, Pair, Place,
-    Span, Variable, Word, go_quote, nearest,
+    Variable, Word, go_quote, nearest,
 };
 use koskit_llb::{Note, Owner, Platform, Reference, path};
 
@@ -161,7 +161,7 @@ fn begin(
         }
         Base::Image(name) => {
             let platform = planned.platform.as_ref().unwrap_or(&options.target_platform);
-            let image = images.get(name, platform, planned.stage.base.span)?;
+            let image = images.get(name, platform, &planned.stage.base)?;
             let config = Config::of(&image.config);
             let has_layers = has_layers(&image);
             let reference = name.clone().with_digest(image.digest);
@@ -224,16 +224,17 @@ pub(crate) struct Images<'a> {
 }
 
 impl Images<'_> {
-    fn get(&mut self, name: &Reference, platform: &Platform, span: Span) -> Result<BaseImage> {
+    fn get(&mut self, name: &Reference, platform: &Platform, word: &Word) -> Result<BaseImage> {
         let key = (name.clone(), platform.clone());
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
         }
         let image = self.resolver.resolve(name, platform).map_err(|error| {
             let text = chain(&*error);
-            let diagnostic = Diagnostic::error(span, text).label(format!("needed for {platform}"));
+            let diagnostic =
+                Diagnostic::error(word.span, text).label(format!("needed for {platform}"));
             let stages = self.plan.names();
-            Box::new(match nearest(&name.familiar(), stages.iter().map(String::as_str)) {
+            Box::new(match nearest(&word.text, stages.iter().map(String::as_str)) {
                 Some(near) => diagnostic.hint(format!("did you mean the stage {near}?")),
                 None => diagnostic,
             })
@@ -379,8 +380,8 @@ impl Evaluator<'_, '_> {
             Origin::Stage(index) => From::Stage(index),
             Origin::Image(name) => {
                 let platform = self.options.target_platform.clone();
-                let span = copy.from.as_ref().map_or(copy.destination.span, |from| from.span);
-                let image = self.images.get(&name, &platform, span)?;
+                let word = copy.from.as_ref().unwrap_or(&copy.destination);
+                let image = self.images.get(&name, &platform, word)?;
                 if !has_layers(&image) {
                     return Ok(From::Scratch);
                 }

@@ -45,12 +45,15 @@ mod config;
 mod copy;
 mod emit;
 mod evaluate;
+mod ignore;
 mod name;
 mod plan;
 mod ports;
 mod run;
 mod step;
 mod variables;
+
+pub use ignore::ignore_patterns;
 
 /// How a Dockerfile is to be built.
 #[derive(Clone, Debug)]
@@ -67,7 +70,7 @@ pub struct Options {
     pub labels: BTreeMap<String, String>,
     /// The name of the local source that is the build context.
     pub context: String,
-    /// The patterns of the `.dockerignore`.
+    /// The patterns of the `.dockerignore`, see [`ignore_patterns`].
     pub ignore: Vec<String>,
     /// Run all steps, even those whose result is known.
     pub no_cache: bool,

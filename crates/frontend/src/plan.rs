@@ -109,7 +109,11 @@ impl<'a> Plan<'a> {
     fn platform(&self, expander: &Expander, word: &Word) -> Result<Platform> {
         let text = expand(expander, word, &self.globals)?;
         text.parse::<Platform>().map_err(|error| {
-            let diagnostic = Diagnostic::error(word.span, error.to_string());
+            let diagnostic = match text.as_str() {
+                "" => Diagnostic::error(word.span, "the platform is empty")
+                    .label("expected OS/ARCHITECTURE, such as linux/arm64"),
+                _ => Diagnostic::error(word.span, error.to_string()),
+            };
             Box::new(match unset(expander, word, &self.globals) {
                 Some(name) => match nearest(&name, self.globals.names()) {
                     Some(near) => {

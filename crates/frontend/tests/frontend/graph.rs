@@ -1,6 +1,9 @@
 //! The graphs and configs that Dockerfiles give.
 
-use crate::common::{build, show};
+use koskit_frontend::{Build, Options};
+use koskit_llb::{Graph, Platform, pb};
+
+use crate::common::{self, build, build_with, options, show};
 
 /// The talk's own file, on the images that koskit has for it.
 const HELLO: &str = r#"FROM --platform=$BUILDPLATFORM kos/dev-c-aarch64-kos-linux-musl as build
@@ -62,4 +65,302 @@ fn the_talks_dockerfile_gives_the_graph_that_buildkit_makes_of_it() {
     let json = r#"{"architecture":"arm64","os":"linux","config":{"Env":["PATH","HELLO=WORLD"],"Entrypoint":["/hello"],"Cmd":["hello_world","test"],"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":[]},"history":[{"created_by":"COPY /app/hello / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"COPY /out/* / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"ENV HELLO=WORLD","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"ENTRYPOINT [\"/hello\"]","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"CMD [\"hello_world\" \"test\"]","comment":"buildkit.dockerfile.v0","empty_layer":true}]}"#;
     assert_eq!(build.config.to_string().unwrap().replace(PATH, "PATH"), json);
     assert_eq!(build.warnings, []);
+}
+
+#[test]
+fn what_an_image_sets_is_taken_over_and_instructions_change_it() {
+    let text = "\
+FROM base
+ENV B=\"two words\" A=$A$A
+WORKDIR sub
+USER 7:8
+LABEL m='x y' l=
+EXPOSE 53/udp 8000-8001
+VOLUME /data /more
+STOPSIGNAL SIGINT
+MAINTAINER me
+RUN make
+ENTRYPOINT [\"/new\"]
+";
+    let (build, graph) = build(text);
+    let exec = show(&graph).lines().last().unwrap().trim().to_owned();
+    let env = r#"["PATH=/bin", "B=two words", "A=11"]"#;
+    assert_eq!(exec, format!(r#"["/bin/sh", "-c", "make"] in /w/sub as 7:8 with {env}"#));
+    let names: Vec<_> = graph.vertices().iter().skip(1).map(|v| v.name()).collect();
+    assert_eq!(names, ["[2/3] WORKDIR sub", "[3/3] RUN make"]);
+
+    let config = build.config.config().as_ref().unwrap();
+    assert_eq!(config.env().as_deref().unwrap(), ["PATH=/bin", "A=11", "B=two words"]);
+    assert_eq!(config.entrypoint().as_deref().unwrap(), ["/new"]);
+    assert_eq!(config.cmd(), &None, "a CMD of the base is not for the new ENTRYPOINT");
+    assert_eq!(config.user().as_deref(), Some("7:8"));
+    assert_eq!(config.stop_signal().as_deref(), Some("SIGINT"));
+    let ports = ["53/udp", "80/tcp", "8000/tcp", "8001/tcp"];
+    assert_eq!(config.exposed_ports().as_deref().unwrap(), ports);
+    assert_eq!(config.volumes().as_deref().unwrap(), ["/data", "/more"]);
+    let labels = config.labels().as_ref().unwrap();
+    assert_eq!((labels["m"].as_str(), labels["l"].as_str()), ("x y", ""));
+    assert_eq!(build.config.author().as_deref(), Some("me"));
+}
+
+/// The history as `docker history` shows it, without its first entry.
+fn history(build: &Build) -> Vec<String> {
+    let history = build.config.history().as_ref().unwrap().iter();
+    history.filter_map(|h| h.created_by().clone()).collect()
+}
+
+#[test]
+fn the_history_tells_what_was_done_with_which_arguments() {
+    let text = "\
+FROM kos/busybox
+ARG V=1 W
+RUN echo $V
+COPY --chown=me --chmod=644 a b /
+LABEL a=b
+";
+    let (build, _) = build(text);
+    let expected = [
+        "base",
+        "ARG V=1 W",
+        "RUN |2 V=1 W= /bin/sh -c echo $V # buildkit",
+        "COPY --chown=me --chmod=644 a b / # buildkit",
+        "LABEL a=b",
+    ];
+    assert_eq!(history(&build), expected);
+}
+
+#[test]
+fn only_what_is_copied_is_asked_of_the_context() {
+    let attrs = |text: &str| {
+        let options = Options { ignore: vec!["*.o".into()], ..options() };
+        let (_, graph) = build_with(text, &options);
+        let shown = show(&graph);
+        let local = shown.lines().find(|l| l.contains("local://")).unwrap();
+        local.trim().to_owned()
+    };
+    let common = r#"local://context local.excludepatterns=["*.o"]"#;
+    assert_eq!(
+        attrs("FROM scratch\nCOPY b/../c a* /x/\nCOPY /d /\n"),
+        format!(r#"{common} local.followpaths=["a*","c","d"] local.sharedkeyhint=context"#)
+    );
+    assert_eq!(
+        attrs("FROM scratch\nCOPY a /\nCOPY . /\n"),
+        format!("{common} local.sharedkeyhint=context")
+    );
+}
+
+/// The copy actions of the only file op.
+fn copies(graph: &Graph) -> Vec<pb::FileActionCopy> {
+    let file = graph.vertices().iter().find_map(|vertex| match &vertex.op {
+        pb::op::Op::File(file) => Some(file),
+        _ => None,
+    });
+    let actions = file.unwrap().actions.iter().filter_map(|a| a.action.clone());
+    actions
+        .map(|action| match action {
+            pb::file_action::Action::Copy(copy) => copy,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_copy_says_where_to_and_whose_and_what_a_pattern_may_do() {
+    let (_, graph) = build("FROM base\nCOPY --chown=1:staff --chmod=u+x a* b .\n");
+    let copies = copies(&graph);
+    assert_eq!(copies.len(), 2);
+    let copy = &copies[0];
+    assert_eq!((copy.src.as_str(), copy.dest.as_str()), ("/a*", "/w/"));
+    assert_eq!(copy.mode_str, "u+x");
+    assert!(copy.owner.is_some());
+    let set = [
+        copy.follow_symlink,
+        copy.dir_copy_contents,
+        copy.create_dest_path,
+        copy.allow_wildcard,
+        copy.allow_empty_wildcard,
+    ];
+    assert_eq!(set, [true; 5]);
+    assert!(!copy.attempt_unpack_docker_compatibility);
+}
+
+#[test]
+fn destinations_are_relative_to_the_working_directory() {
+    let cases = [
+        ("x", "/w/x"),
+        ("x/", "/w/x/"),
+        ("./", "/w/"),
+        ("/", "/"),
+        ("/x/.", "/x/."),
+        ("../y", "/y"),
+    ];
+    for (destination, expected) in cases {
+        let (_, graph) = build(&format!("FROM base\nCOPY a {destination}\n"));
+        assert_eq!(copies(&graph)[0].dest, expected, "{destination}");
+    }
+}
+
+#[test]
+fn a_stage_that_the_target_does_not_need_is_not_even_looked_at() {
+    let text = "\
+FROM nowhere AS unused
+RUN false
+
+FROM kos/busybox AS base
+FROM base AS middle
+RUN make
+FROM middle
+COPY --from=0 a /
+";
+    let options = Options { target: Some("Middle".into()), ..options() };
+    let (_, graph) = build_with(text, &options);
+    let names: Vec<_> = graph.vertices().iter().map(|v| v.name()).collect();
+    let digest = common::digest();
+    let from = format!("[base 1/1] FROM docker.io/kos/busybox:latest@{digest}");
+    assert_eq!(names, [from.as_str(), "[middle 1/1] RUN make"]);
+}
+
+#[test]
+fn files_can_be_copied_from_an_image_or_from_a_stage_by_its_number() {
+    let text = "\
+FROM base AS one
+FROM scratch
+COPY --from=0 /a /
+COPY --from=kos/busybox /bin /bin
+";
+    let (_, graph) = build(text);
+    let shown = show(&graph);
+    let platforms: Vec<_> = graph.vertices().iter().filter_map(|v| v.platform.clone()).collect();
+    assert_eq!(platforms.len(), 2, "{shown}");
+    assert!(platforms.iter().all(|p| p.architecture == "arm64"), "{shown}");
+    assert!(shown.contains("on linux/arm64 FROM docker.io/kos/busybox:latest@DIGEST"), "{shown}");
+    assert!(shown.contains("[stage-1 2/2] COPY --from=kos/busybox /bin /bin"), "{shown}");
+}
+
+/// The environment of the only RUN.
+fn run_env(text: &str, options: &Options) -> Vec<String> {
+    let (_, graph) = build_with(text, options);
+    let exec = graph.vertices().iter().find_map(|vertex| match &vertex.op {
+        pb::op::Op::Exec(exec) => exec.meta.clone(),
+        _ => None,
+    });
+    exec.unwrap().env.into_iter().filter(|e| !e.starts_with("PATH=")).collect()
+}
+
+#[test]
+fn an_argument_is_seen_where_it_is_declared() {
+    let given = |name: &str, value: &str| {
+        let mut options = options();
+        options.build_args.insert(name.into(), value.into());
+        options
+    };
+    let text = "ARG G=global\nFROM kos/busybox\nARG G\nARG L=$G-local\nRUN x\n";
+    assert_eq!(run_env(text, &options()), ["G=global", "L=global-local"]);
+    assert_eq!(run_env(text, &given("G", "1")), ["G=1", "L=1-local"]);
+    assert_eq!(run_env(text, &given("L", "2")), ["G=global", "L=2"]);
+
+    let undeclared = "ARG G=global\nFROM kos/busybox\nRUN x\n";
+    assert_eq!(run_env(undeclared, &options()), [""; 0]);
+    let inherited = "FROM kos/busybox AS a\nARG X=1\nFROM a\nRUN x\n";
+    assert_eq!(run_env(inherited, &options()), ["X=1"], "as a stage takes over all of its base");
+
+    let (build, _) = build_with(text, &given("TYPO", "1"));
+    assert_eq!(build.unused_args, ["TYPO"]);
+}
+
+#[test]
+fn the_platforms_are_known_as_arguments() {
+    let text = "\
+FROM --platform=$BUILDPLATFORM kos/busybox
+ARG BUILDPLATFORM BUILDARCH TARGETPLATFORM TARGETOS TARGETARCH TARGETVARIANT TARGETSTAGE
+RUN x
+";
+    let expected = [
+        "BUILDPLATFORM=linux/amd64",
+        "BUILDARCH=amd64",
+        "TARGETPLATFORM=linux/arm64",
+        "TARGETOS=linux",
+        "TARGETARCH=arm64",
+        "TARGETVARIANT=",
+        "TARGETSTAGE=default",
+    ];
+    assert_eq!(run_env(text, &options()), expected);
+    let (build, graph) = build(text);
+    assert_eq!(graph.vertices()[0].platform, Some(Platform::new("linux", "amd64", "")));
+    assert_eq!(build.config.architecture().to_string(), "arm64", "the image is for the target");
+}
+
+#[test]
+fn a_run_without_a_shell_gets_its_words_as_they_are() {
+    let (_, graph) = build("FROM kos/busybox\nRUN [\"a\", \"$B c\"]\n");
+    let shown = show(&graph);
+    assert!(shown.contains(r#"["a", "$B c"] in /"#), "{shown}");
+}
+
+#[test]
+fn here_documents_become_files_and_scripts() {
+    let text = "\
+FROM kos/busybox
+ENV V=1
+COPY <<a <<'b' /etc/
+$V \"quoted\"
+a
+$V
+b
+RUN <<EOF
+one
+two
+EOF
+RUN cat <<-E > /f
+\tx
+\tE
+RUN <<EOF
+#!/bin/awk
+EOF
+";
+    let (_, graph) = build(text);
+    let shown = show(&graph);
+    for expected in [
+        "[2/5] COPY <<a <<b /etc/",
+        r#"["/bin/sh", "-c", "one\ntwo\n"]"#,
+        "RUN <<EOF (one...)",
+        r#"["/bin/sh", "-c", "cat <<-E > /f\n\tx\nE"]"#,
+        r#"["/bin/sh", "-c", "/dev/pipes/EOF"]"#,
+    ] {
+        assert!(shown.contains(expected), "{expected} is missing in\n{shown}");
+    }
+    let made = graph.vertices().iter().filter_map(|vertex| match &vertex.op {
+        pb::op::Op::File(file) => file.actions[0].action.clone(),
+        _ => None,
+    });
+    let files: Vec<_> = made
+        .filter_map(|action| match action {
+            pb::file_action::Action::Mkfile(f) => {
+                Some((f.path, String::from_utf8(f.data).unwrap()))
+            }
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        ("/a".to_owned(), "1 \"quoted\"\n".to_owned()),
+        ("/b".into(), "$V\n".into()),
+        ("/EOF".into(), "#!/bin/awk\n".into()),
+    ];
+    assert_eq!(files, expected);
+}
+
+#[test]
+fn an_empty_file_system_is_a_build_too() {
+    let (build, graph) = build("FROM scratch\nLABEL a=b\n");
+    assert_eq!(graph.result(), None);
+    assert_eq!(history(&build), ["LABEL a=b"]);
+}
+
+#[test]
+fn labels_from_outside_win_over_those_of_the_file() {
+    let mut options = options();
+    options.labels.insert("a".into(), "2".into());
+    let (build, _) = build_with("FROM scratch\nLABEL a=1 b=1\n", &options);
+    let labels = build.config.labels_of_config().unwrap();
+    assert_eq!((labels["a"].as_str(), labels["b"].as_str()), ("2", "1"));
 }
