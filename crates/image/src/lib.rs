@@ -1,1 +1,27 @@
-//! OCI image store and layers.
+//! OCI images: where they are kept, what they hold, how layers are read and written.
+//!
+//! - [`Store`] keeps images in an OCI image layout, safe under concurrent commands and when a
+//!   command is killed. [`Store::resolve`] gives an [`Image`] for a name and a platform,
+//!   [`Store::add_image`] makes one, [`Store::tag`] names it.
+//! - [`layer`] turns a layer's tar archive into a directory and back; [`Store::add_layer`] and
+//!   [`Store::layer`] are the ways between an archive and a blob.
+//! - [`Tree`] is all files of an image, merged, in memory.
+//!
+//! Nothing that is read here is trusted: each blob's digest is computed while it is read, and a
+//! reader ends with an error where it is not the one that was asked for.
+
+mod blob;
+mod error;
+mod image;
+mod json;
+pub mod layer;
+mod store;
+mod tree;
+
+pub use blob::{BlobReader, BlobWriter, LayerReader, LayerWriter};
+pub use error::Error;
+pub use image::{Image, Layer};
+pub use layer::{LayerError, Limits};
+pub use oci_spec::image as oci;
+pub use store::{Store, Tagged};
+pub use tree::{Node, NodeKind, ResolveError, Tree};
