@@ -4,6 +4,7 @@
 
 mod content;
 mod host;
+mod kernel;
 mod licences;
 mod packages;
 mod sdk;
@@ -21,6 +22,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build the seL4 kernels, release and debug, and say where they are
+    Kernel {
+        /// Instead, build each twice from nothing, and fail unless both have the same bytes
+        #[arg(long)]
+        twice: bool,
+    },
     /// Make and import the SDK images kos/dev-c-aarch64-kos-linux-musl and kos/busybox
     Sdk,
 }
@@ -37,6 +44,17 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Kernel { twice } => {
+            packages::install(packages::BUILD)?;
+            let cache = host::cache()?;
+            if twice {
+                return kernel::check_reproducible(&cache);
+            }
+            for variant in [kernel::Variant::Release, kernel::Variant::Debug] {
+                println!("{}", kernel::build(variant, &cache)?.display());
+            }
+            Ok(())
+        }
         Command::Sdk => {
             packages::install(packages::SDK)?;
             sdk::make()

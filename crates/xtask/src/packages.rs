@@ -11,6 +11,7 @@ pub const BUILD: &[Package] = &[
     ("gcc-aarch64-linux-gnu", "compiles the kernel"),
     ("libxml2-utils", "checks the kernel's interface files"),
     ("make", "runs the kernel's own makefiles"),
+    ("patch", "adds the port to the kernel's source"),
     ("python3", "runs the kernel's code generators"),
     ("python3-ply", "used by the kernel's code generators"),
     ("python3-six", "used by the kernel's code generators"),
