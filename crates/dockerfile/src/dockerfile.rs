@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ast::KEYWORDS;
 use crate::flags::Flags;
+use crate::healthcheck;
 use crate::instruction::{Command, CommandLine, Copy, Instruction, Place, Run, Stage, Variable};
 use crate::{
     Args, Ast, Diagnostic, Directive, Errors, Heredoc, Node, Pair, Severity, Source, Span, Word,
@@ -69,7 +70,6 @@ impl Dockerfile {
                     .hint("FROM scratch begins with an empty image"),
             );
         }
-        let failed = |d: &Diagnostic| d.severity == Severity::Error;
         if stages.is_empty() && !diagnostics.iter().any(failed) {
             let end = Span::new(source.text().len(), source.text().len());
             diagnostics.push(
@@ -84,6 +84,30 @@ impl Dockerfile {
         }
         Ok(Self { source, directives, escape, args, stages, warnings: diagnostics })
     }
+}
+
+impl Instruction {
+    /// Parses one instruction: what an ONBUILD has left in an image. Places in it are those
+    /// in `text`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn parse(text: &str) -> std::result::Result<Self, Diagnostic> {
+        let ast = Ast::parse(Arc::new(Source::new("ONBUILD", text)));
+        if let Some(error) = ast.diagnostics.into_iter().find(failed) {
+            return Err(error);
+        }
+        let [node] = ast.nodes.as_slice() else {
+            let all = Span::new(0, text.len());
+            return Err(Diagnostic::error(all, "an ONBUILD has more than one instruction"));
+        };
+        allowed_as_trigger(node).map_err(|error| *error)?;
+        Ok(Self { command: command(node).map_err(|error| *error)?, place: place(node) })
+    }
+}
+
+fn failed(diagnostic: &Diagnostic) -> bool {
+    diagnostic.severity == Severity::Error
 }
 
 type Result<T, E = Box<Diagnostic>> = std::result::Result<T, E>;
@@ -162,6 +186,7 @@ fn command(node: &Node) -> Result<Command> {
             plain()?;
             Command::Expose(words(node, "a port, such as 8080 or 53/udp")?.to_vec())
         }
+        "HEALTHCHECK" => Command::Healthcheck(healthcheck::read(node)?),
         "LABEL" => {
             plain()?;
             Command::Label(pairs(node)?)
@@ -170,9 +195,17 @@ fn command(node: &Node) -> Result<Command> {
             plain()?;
             Command::Maintainer(text(node, "the author's name")?)
         }
+        "ONBUILD" => {
+            plain()?;
+            Command::Onbuild(trigger(node)?)
+        }
         "RUN" => {
             Flags::read(node, [], &["mount", "network", "security", "device"])?;
             Command::Run(Run { command: command_line(node), heredocs: node.heredocs.clone() })
+        }
+        "SHELL" => {
+            plain()?;
+            Command::Shell(shell(node)?)
         }
         "STOPSIGNAL" => {
             plain()?;
@@ -190,7 +223,7 @@ fn command(node: &Node) -> Result<Command> {
             plain()?;
             Command::Workdir(text(node, "a path")?)
         }
-        known if KEYWORDS.contains(&known) => return Err(unsupported(node, known)),
+        "ADD" => return Err(add(node)),
         _ => return Err(unknown(node)),
     })
 }
@@ -209,15 +242,12 @@ fn unknown(node: &Node) -> Box<Diagnostic> {
     })
 }
 
-fn unsupported(node: &Node, keyword: &str) -> Box<Diagnostic> {
-    let error =
-        Diagnostic::error(node.keyword.span, format!("{keyword} is not supported yet by koskit"));
-    Box::new(match keyword {
-        "ADD" => error
+fn add(node: &Node) -> Box<Diagnostic> {
+    Box::new(
+        Diagnostic::error(node.keyword.span, "ADD is not supported yet by koskit")
             .label("expected another instruction, such as COPY")
             .hint("COPY copies files of the context; RUN can fetch and unpack the rest"),
-        _ => error.label("expected another instruction"),
-    })
+    )
 }
 
 /// What an instruction needs and does not have.
@@ -267,6 +297,41 @@ fn variable(word: &Word) -> Result<Variable> {
     let name = Word { text: name.into(), span: Span::new(word.span.start, split) };
     let span = Span::new((split + 1).min(word.span.end), word.span.end);
     Ok(Variable { name, default: Some(Word { text: default.into(), span }) })
+}
+
+fn shell(node: &Node) -> Result<Vec<Word>> {
+    match &node.args {
+        Args::Json(words) if !words.is_empty() => Ok(words.clone()),
+        Args::Text(word) => fail(
+            Diagnostic::error(word.span, "SHELL takes a list")
+                .label("expected [\"program\", \"argument\"]"),
+        ),
+        _ => Err(missing(node, "[\"program\", \"argument\"]")),
+    }
+}
+
+/// The instruction of an ONBUILD, with its here-documents. It is checked here, so that a
+/// mistake is found where it is made.
+fn trigger(node: &Node) -> Result<String> {
+    let Args::Trigger(inner) = &node.args else { return Err(missing(node, "an instruction")) };
+    allowed_as_trigger(inner)?;
+    command(&Node { heredocs: node.heredocs.clone(), ..(**inner).clone() })?;
+    let mut text = inner.original.clone();
+    for doc in &node.heredocs {
+        text = format!("{text}\n{}{}", doc.content, doc.name);
+    }
+    Ok(text)
+}
+
+fn allowed_as_trigger(node: &Node) -> Result<()> {
+    let keyword = node.keyword.text.to_ascii_uppercase();
+    if !matches!(keyword.as_str(), "FROM" | "MAINTAINER" | "ONBUILD") {
+        return Ok(());
+    }
+    fail(
+        Diagnostic::error(node.keyword.span, format!("{keyword} cannot be in an ONBUILD"))
+            .label("expected another instruction"),
+    )
 }
 
 fn command_line(node: &Node) -> CommandLine {

@@ -3,6 +3,8 @@
 //! All words are as they were written, with their quotes and variables; [`crate::Expander`]
 //! makes values of them when the variables are known.
 
+use std::time::Duration;
+
 use crate::{Heredoc, Pair, Span, Word};
 
 /// `FROM` and the instructions up to the next one.
@@ -55,12 +57,18 @@ pub enum Command {
     Env(Vec<Pair>),
     /// `EXPOSE`.
     Expose(Vec<Word>),
+    /// `HEALTHCHECK`.
+    Healthcheck(Healthcheck),
     /// `LABEL`.
     Label(Vec<Pair>),
     /// `MAINTAINER`: the image's author.
     Maintainer(Word),
+    /// `ONBUILD`: an instruction for stages that begin with this one, as it is written.
+    Onbuild(String),
     /// `RUN`.
     Run(Run),
+    /// `SHELL`: the program and arguments that commands for a shell are put behind.
+    Shell(Vec<Word>),
     /// `STOPSIGNAL`.
     StopSignal(Word),
     /// `USER`.
@@ -81,9 +89,12 @@ impl Command {
             Command::Entrypoint(_) => "ENTRYPOINT",
             Command::Env(_) => "ENV",
             Command::Expose(_) => "EXPOSE",
+            Command::Healthcheck(_) => "HEALTHCHECK",
             Command::Label(_) => "LABEL",
             Command::Maintainer(_) => "MAINTAINER",
+            Command::Onbuild(_) => "ONBUILD",
             Command::Run(_) => "RUN",
+            Command::Shell(_) => "SHELL",
             Command::StopSignal(_) => "STOPSIGNAL",
             Command::User(_) => "USER",
             Command::Volume(_) => "VOLUME",
@@ -134,4 +145,21 @@ pub struct Copy {
     pub chown: Option<Word>,
     /// `--chmod`.
     pub chmod: Option<Word>,
+}
+
+/// `HEALTHCHECK`. A time of zero is not set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Healthcheck {
+    /// The command; `None` is `NONE`, which turns off the check of the base image.
+    pub test: Option<CommandLine>,
+    /// `--interval`: the time from one check to the next.
+    pub interval: Duration,
+    /// `--timeout`: how long one check may take.
+    pub timeout: Duration,
+    /// `--start-period`: how long failures do not count at first.
+    pub start_period: Duration,
+    /// `--start-interval`: the interval in that time.
+    pub start_interval: Duration,
+    /// `--retries`: so many failures in a row are needed; 0 is not set.
+    pub retries: u32,
 }

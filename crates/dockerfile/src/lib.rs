@@ -15,6 +15,7 @@ mod diagnostic;
 mod dockerfile;
 mod expand;
 mod flags;
+mod healthcheck;
 mod heredoc;
 mod instruction;
 mod json;
@@ -28,7 +29,9 @@ pub use diagnostic::{Diagnostic, Errors, Severity, nearest};
 pub use dockerfile::Dockerfile;
 pub use expand::{Empty, Environment, ExpandError, Expander, Expansion};
 pub use heredoc::Heredoc;
-pub use instruction::{Command, CommandLine, Copy, Instruction, Place, Run, Stage, Variable};
+pub use instruction::{
+    Command, CommandLine, Copy, Healthcheck, Instruction, Place, Run, Stage, Variable,
+};
 pub use line::Directive;
 pub use pattern::PatternError;
 pub use span::{Source, Span, Word};

@@ -60,14 +60,9 @@ pub(crate) fn evaluate(
     if matches!(from, From::Context) {
         evaluator.context_paths.extend(copies.iter().map(|copy| copy.src.clone()));
     }
-    let note = Note {
-        name: evaluator.step(place),
-        command: None,
-        lines: Some(place.lines),
-        ignore_cache: evaluator.options.no_cache,
-    };
+    let note = Note { ignore_cache: evaluator.options.no_cache, ..evaluator.step(place) };
     evaluator.steps.push(Step::Copy { from, copies, documents, note });
-    evaluator.state.config.note(history, true);
+    evaluator.state.image.note(history, true);
     Ok(())
 }
 

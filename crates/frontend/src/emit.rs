@@ -23,7 +23,7 @@ pub(crate) fn emit(
         stages: Vec::new(),
     };
     emitter.builder.source_file(file.source.name(), "Dockerfile", file.source.text());
-    for stage in &evaluated.stages {
+    for (planned, stage) in plan.stages.iter().zip(&evaluated.stages) {
         let Some(stage) = stage else {
             emitter.stages.push(None);
             continue;
@@ -34,7 +34,7 @@ pub(crate) fn emit(
             Root::Image(image) => emitter.image(image),
         };
         for step in &stage.steps {
-            state = emitter.step(state, step, stage.platform());
+            state = emitter.step(state, step, &planned.platform);
         }
         emitter.stages.push(state);
     }

@@ -29,7 +29,7 @@
 //! let graph = Graph::new(&build.definition)?;
 //! let names: Vec<_> = graph.vertices().iter().map(|vertex| vertex.name()).collect();
 //! assert_eq!(names, ["[internal] load build context", "[1/1] COPY hello /"]);
-//! assert_eq!(build.config.architecture().to_string(), "arm64");
+//! assert_eq!(build.config.architecture, "arm64");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -38,21 +38,25 @@ use std::sync::Arc;
 
 use koskit_dockerfile::{Diagnostic, Dockerfile, Errors, Severity, Source};
 use koskit_llb::{Digest, Platform, Reference, pb};
-use oci_spec::image::ImageConfiguration;
 use thiserror::Error;
 
 mod config;
 mod copy;
 mod emit;
 mod evaluate;
+mod health;
 mod ignore;
+mod images;
+mod instructions;
 mod name;
 mod plan;
 mod ports;
 mod run;
+mod signal;
 mod step;
 mod variables;
 
+pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};
 pub use ignore::ignore_patterns;
 
 /// How a Dockerfile is to be built.
@@ -99,7 +103,7 @@ pub struct Build {
     pub definition: pb::Definition,
     /// The configuration of the image. Its `rootfs` is empty: the layers are known when they
     /// are built. Each entry of the history that is not `empty_layer` stands for one of them.
-    pub config: ImageConfiguration,
+    pub config: ImageConfig,
     /// What the file does that is probably not meant.
     pub warnings: Vec<Diagnostic>,
     /// Build arguments that no ARG of the stages that were built declares.
@@ -126,8 +130,8 @@ pub struct BaseImage {
     /// The digest that names it once and for all; of its manifest, or of the index in which
     /// the platform finds the manifest.
     pub digest: Digest,
-    /// Its configuration.
-    pub config: ImageConfiguration,
+    /// Its configuration, which can be read from any image's JSON.
+    pub config: ImageConfig,
 }
 
 /// Why a Dockerfile cannot be built.
@@ -168,8 +172,9 @@ pub fn convert(
 ) -> Result<Build, FrontendError> {
     let file = Dockerfile::parse(Arc::new(source))?;
     let mut diagnostics = file.warnings.clone();
-    let plan = plan::Plan::new(&file, options, &mut diagnostics)?;
-    let evaluated = evaluate::evaluate(&file, &plan, options, images, &mut diagnostics);
+    let mut images = images::Images::new(images, plan::names(&file));
+    let plan = plan::Plan::new(&file, options, &mut images, &mut diagnostics)?;
+    let evaluated = evaluate::evaluate(&file, &plan, options, &mut images, &mut diagnostics);
     diagnostics.sort_by_key(|d| d.span.start);
     diagnostics.dedup();
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
@@ -183,7 +188,7 @@ pub fn convert(
         .cloned()
         .collect();
     let mut config = evaluated.config;
-    config.labels.extend(options.labels.clone());
-    let config = config.into_image(&options.target_platform);
+    config.config.labels.extend(options.labels.clone());
+    config.set_platform(&options.target_platform);
     Ok(Build { definition, config, warnings: diagnostics, unused_args, source: file.source })
 }

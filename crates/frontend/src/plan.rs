@@ -1,12 +1,14 @@
 //! Which stages there are, what each begins with, and which of them the target needs.
 
 use koskit_dockerfile::{
-    Command, Copy, Diagnostic, Dockerfile, Empty, Environment, Expander, Stage, Word, nearest,
+    Command, Copy, Diagnostic, Dockerfile, Empty, Environment, Expander, Instruction, Stage, Word,
+    nearest,
 };
 use koskit_llb::{Platform, Reference};
 
+use crate::images::Images;
 use crate::variables::{self, Variables};
-use crate::{FrontendError, Options, Result};
+use crate::{BaseImage, FrontendError, Options, Result};
 
 /// The stages of a file with their bases.
 pub(crate) struct Plan<'a> {
@@ -22,10 +24,14 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct PlannedStage<'a> {
     pub stage: &'a Stage,
     pub base: Base,
-    /// `--platform`, where it is given.
-    pub platform: Option<Platform>,
+    /// What its steps run on.
+    pub platform: Platform,
     /// Whether the target needs it.
     pub needed: bool,
+    /// Its base, if that is an image that was found.
+    pub image: Option<BaseImage>,
+    /// What the ONBUILDs of its base say; done before its own instructions.
+    pub triggers: Vec<Instruction>,
 }
 
 /// What a stage begins with.
@@ -50,6 +56,7 @@ impl<'a> Plan<'a> {
     pub fn new(
         file: &'a Dockerfile,
         options: &Options,
+        images: &mut Images<'_>,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> std::result::Result<Self, FrontendError> {
         let last = file.stages.last().and_then(|s| s.name.as_ref());
@@ -63,23 +70,27 @@ impl<'a> Plan<'a> {
         let globals = globals(file, options, predefined, diagnostics);
         let mut plan = Self { globals, stages: Vec::new(), target: 0 };
         for stage in &file.stages {
-            let planned = plan.stage(stage, file.escape).unwrap_or_else(|diagnostic| {
-                diagnostics.push(*diagnostic);
-                PlannedStage { stage, base: Base::Scratch, platform: None, needed: false }
+            let target = &options.target_platform;
+            let (base, platform) = plan.stage(stage, file.escape, target).unwrap_or_else(|error| {
+                diagnostics.push(*error);
+                (Base::Scratch, target.clone())
             });
-            plan.stages.push(planned);
+            let (needed, image, triggers) = (false, None, Vec::new());
+            plan.stages.push(PlannedStage { stage, base, platform, needed, image, triggers });
         }
         plan.target = match &options.target {
             None => plan.stages.len() - 1,
-            Some(name) => plan
-                .find(name)
-                .ok_or_else(|| FrontendError::Target { name: name.clone(), known: plan.names() })?,
+            Some(name) => plan.find(name).ok_or_else(|| FrontendError::Target {
+                name: name.clone(),
+                known: names(file).iter().map(|name| (*name).to_owned()).collect(),
+            })?,
         };
-        plan.mark(plan.target);
+        plan.mark(plan.target, images, diagnostics);
         Ok(plan)
     }
 
-    fn stage(&self, stage: &'a Stage, escape: char) -> Result<PlannedStage<'a>> {
+    /// What a stage begins with, and the platform of its steps.
+    fn stage(&self, stage: &Stage, escape: char, target: &Platform) -> Result<(Base, Platform)> {
         let expander = Expander::new(escape);
         let base = expand(&expander, &stage.base, &self.globals)?;
         if base.is_empty() {
@@ -98,12 +109,15 @@ impl<'a> Plan<'a> {
         };
         // The latest of several stages of one name counts, and a name is in lower case.
         let named = |s: &PlannedStage<'_>| s.stage.name.as_ref().is_some_and(|n| n.text == base);
-        let base = match self.stages.iter().rposition(named) {
-            Some(index) => Base::Stage(index),
-            None if base == "scratch" => Base::Scratch,
-            None => Base::Image(self.reference(&base, &stage.base)?),
-        };
-        Ok(PlannedStage { stage, base, platform, needed: false })
+        Ok(match self.stages.iter().rposition(named) {
+            // Who begins with a stage or with nothing takes over the platform.
+            Some(index) => (Base::Stage(index), self.stages[index].platform.clone()),
+            None if base == "scratch" => (Base::Scratch, target.clone()),
+            None => {
+                let name = reference(&base, &stage.base)?;
+                (Base::Image(name), platform.unwrap_or_else(|| target.clone()))
+            }
+        })
     }
 
     fn platform(&self, expander: &Expander, word: &Word) -> Result<Platform> {
@@ -126,26 +140,12 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn reference(&self, text: &str, word: &Word) -> Result<Reference> {
-        text.parse::<Reference>().map(Reference::tagged).map_err(|error| {
-            Box::new(
-                Diagnostic::error(word.span, error.to_string())
-                    .label("expected an image name or a stage"),
-            )
-        })
-    }
-
     /// The last stage of a name.
     fn find(&self, name: &str) -> Option<usize> {
         let name = name.to_lowercase();
         self.stages
             .iter()
             .rposition(|s| s.stage.name.as_ref().is_some_and(|known| known.text == name))
-    }
-
-    /// The names of all stages that have one.
-    pub fn names(&self) -> Vec<String> {
-        self.stages.iter().filter_map(|s| s.stage.name.as_ref()).map(|n| n.text.clone()).collect()
     }
 
     /// What a COPY in the stage `at` copies from.
@@ -178,22 +178,33 @@ impl<'a> Plan<'a> {
                 .hint("move the stage that is copied from before the one that copies"),
             )),
             None if from.text == "scratch" => Ok(Origin::Scratch),
-            None => Ok(Origin::Image(self.reference(&from.text, from)?)),
+            None => Ok(Origin::Image(reference(&from.text, from)?)),
         }
     }
 
-    /// Marks a stage and all that it needs.
-    fn mark(&mut self, target: usize) {
+    /// Marks a stage and all that it needs, and asks for the images.
+    fn mark(&mut self, target: usize, images: &mut Images<'_>, diagnostics: &mut Vec<Diagnostic>) {
         let mut todo = vec![target];
         while let Some(index) = todo.pop() {
-            if std::mem::replace(&mut self.stages[index].needed, true) {
+            let planned = &mut self.stages[index];
+            if std::mem::replace(&mut planned.needed, true) {
                 continue;
+            }
+            if let Base::Image(name) = &planned.base {
+                match images.get(name, &planned.platform, &planned.stage.base) {
+                    Ok(image) => planned.image = Some(image),
+                    Err(diagnostic) => diagnostics.push(*diagnostic),
+                }
+            }
+            match self.triggers(index) {
+                Ok(triggers) => self.stages[index].triggers = triggers,
+                Err(diagnostic) => diagnostics.push(*diagnostic),
             }
             let planned = &self.stages[index];
             if let Base::Stage(base) = planned.base {
                 todo.push(base);
             }
-            for instruction in &planned.stage.instructions {
+            for instruction in planned.triggers.iter().chain(&planned.stage.instructions) {
                 let Command::Copy(copy) = &instruction.command else { continue };
                 // What is wrong with a --from is told when its stage is evaluated.
                 if let Ok(Origin::Stage(from)) = self.origin(copy, index) {
@@ -202,6 +213,56 @@ impl<'a> Plan<'a> {
             }
         }
     }
+
+    /// What the base of a stage has to be done in it.
+    fn triggers(&self, index: usize) -> Result<Vec<Instruction>> {
+        let planned = &self.stages[index];
+        let texts: Vec<&String> = match planned.base {
+            Base::Scratch => Vec::new(),
+            Base::Image(_) => {
+                planned.image.iter().flat_map(|i| &i.config.config.on_build).collect()
+            }
+            Base::Stage(base) => {
+                let instructions = self.stages[base].stage.instructions.iter();
+                let texts = instructions.map(|instruction| match &instruction.command {
+                    Command::Onbuild(text) => Some(text),
+                    _ => None,
+                });
+                texts.flatten().collect()
+            }
+        };
+        let from = &planned.stage.place;
+        let parse = |text: &String| match Instruction::parse(text) {
+            Ok(mut instruction) => {
+                // It is written elsewhere; the FROM is what brought it here.
+                instruction.place.span = from.span;
+                instruction.place.lines = from.lines;
+                Ok(instruction)
+            }
+            Err(error) => Err(Box::new(
+                Diagnostic::error(
+                    planned.stage.base.span,
+                    format!("the ONBUILD of the base is wrong: {}", error.message),
+                )
+                .label(format!("it has ONBUILD {text}")),
+            )),
+        };
+        texts.into_iter().map(parse).collect()
+    }
+}
+
+/// The names of all stages that have one.
+pub(crate) fn names(file: &Dockerfile) -> Vec<&str> {
+    file.stages.iter().filter_map(|s| s.name.as_ref()).map(|name| name.text.as_str()).collect()
+}
+
+fn reference(text: &str, word: &Word) -> Result<Reference> {
+    text.parse::<Reference>().map(Reference::tagged).map_err(|error| {
+        Box::new(
+            Diagnostic::error(word.span, error.to_string())
+                .label("expected an image name or a stage"),
+        )
+    })
 }
 
 /// The ARGs before the first FROM.

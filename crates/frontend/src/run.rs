@@ -1,7 +1,7 @@
 //! RUN: a command in the file system that the stage has so far.
 
 use koskit_dockerfile::{CommandLine, Diagnostic, Environment, Heredoc, Place, Run};
-use koskit_llb::{Exec, Note, pb};
+use koskit_llb::{Exec, pb};
 
 use crate::Result;
 use crate::evaluate::{Evaluator, State};
@@ -38,18 +38,13 @@ pub(crate) fn evaluate(evaluator: &mut Evaluator<'_, '_>, run: &Run, place: &Pla
         args: args.clone(),
         env: state.variables.to_list(),
         cwd: state.workdir().to_owned(),
-        user: state.config.user.clone(),
+        user: state.image.config.user.clone(),
         proxy: proxy(evaluator),
         ..Exec::default()
     };
     let history = format!("RUN {} # buildkit", with_args(state, &args));
-    evaluator.state.config.note(history, true);
-    let note = Note {
-        name: evaluator.run_step(name),
-        command: Some(place.original.clone()),
-        lines: Some(place.lines),
-        ignore_cache: evaluator.options.no_cache,
-    };
+    evaluator.state.image.note(history, true);
+    let note = evaluator.run_step(place, &name);
     evaluator.steps.push(Step::Run { exec: Box::new(exec), document, note });
     Ok(())
 }
@@ -86,7 +81,7 @@ fn summary(content: &str) -> String {
 /// The command as the history has it: the ARGs that it sees are named before it.
 fn with_args(state: &State, args: &[String]) -> String {
     let mut seen: Vec<&str> = Vec::new();
-    for (name, _) in &state.args {
+    for name in &state.args {
         if !seen.contains(&name.as_str()) {
             seen.push(name);
         }

@@ -5,9 +5,8 @@ use koskit_frontend::{
     BaseImage, Build, FrontendError, ImageResolver, Options, ResolveError, convert,
 };
 use koskit_llb::{Digest, Graph, Platform, Reference, Vertex, pb};
-use oci_spec::image::ImageConfiguration;
 
-/// Knows `kos/busybox`, `kos/dev-c-aarch64-kos-linux-musl` and `base`.
+/// Knows `kos/busybox`, `kos/dev-c-aarch64-kos-linux-musl`, `base` and two with an ONBUILD.
 pub struct Images;
 
 impl ImageResolver for Images {
@@ -19,6 +18,11 @@ impl ImageResolver for Images {
                     "Cmd": ["c"], "WorkingDir": "/w", "ExposedPorts": {"80/tcp": {}},
                     "Labels": {"l": "1"}}"#
             }
+            "onbuild:latest" => {
+                r#"{"OnBuild": ["COPY --from=tools /tool /", "RUN /tool $V"],
+                    "Shell": ["/bin/bash", "-c"]}"#
+            }
+            "broken:latest" => r#"{"OnBuild": ["FROM scratch"]}"#,
             other => return Err(format!("there is no image {other}").into()),
         };
         let text = format!(
@@ -28,8 +32,7 @@ impl ImageResolver for Images {
             platform.architecture,
             Digest::of(b"layer")
         );
-        let config = ImageConfiguration::from_reader(text.as_bytes())?;
-        Ok(BaseImage { digest: digest(), config })
+        Ok(BaseImage { digest: digest(), config: serde_json::from_str(&text)? })
     }
 }
 

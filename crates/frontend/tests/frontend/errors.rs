@@ -168,3 +168,59 @@ fn a_target_that_is_not_there_is_told_with_those_that_are() {
     let expected = "the Dockerfile has no stage \"tset\"; none of its stages has a name";
     assert_eq!(error("FROM scratch\n"), expected);
 }
+
+#[test]
+fn what_is_wrong_with_an_onbuild_is_told_where_it_is_written_or_used() {
+    let expected = "\
+error: the ONBUILD of the base is wrong: FROM cannot be in an ONBUILD
+ --> Dockerfile:1:6
+  |
+1 | FROM broken
+  |      ^^^^^^ it has ONBUILD FROM scratch
+";
+    assert_eq!(errors("FROM broken\n"), expected);
+    let expected = "\
+error: there is no image tools:latest
+ --> Dockerfile:1:1
+  |
+1 | FROM onbuild
+  | ^^^^^^^^^^^^ needed for linux/arm64
+  |
+  = hint: the base has ONBUILD COPY --from=tools /tool /
+";
+    assert_eq!(errors("FROM onbuild\n"), expected);
+    let expected = "\
+error: there is no instruction RUM
+ --> Dockerfile:2:9
+  |
+2 | ONBUILD RUM x
+  |         ^^^ expected an instruction
+  |
+  = hint: did you mean RUN?
+";
+    assert_eq!(errors("FROM scratch\nONBUILD RUM x\n"), expected);
+}
+
+#[test]
+fn times_and_kinds_of_a_health_check_are_checked() {
+    let text = "\
+FROM scratch
+HEALTHCHECK --interval=5 CMD a
+HEALTHCHECK --retries=x CMD a
+HEALTHCHECK CHECK a
+HEALTHCHECK CMD
+HEALTHCHECK NONE a
+SHELL /bin/bash
+";
+    let all = errors(text);
+    let messages: Vec<_> = all.lines().filter(|l| l.starts_with("error")).collect();
+    let expected = [
+        "error: \"5\" is not a time",
+        "error: \"x\" is no number of retries",
+        "error: HEALTHCHECK has no kind \"CHECK\"",
+        "error: HEALTHCHECK CMD has no command",
+        "error: HEALTHCHECK NONE has no arguments",
+        "error: SHELL takes a list",
+    ];
+    assert_eq!(messages, expected);
+}

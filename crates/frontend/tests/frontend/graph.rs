@@ -63,7 +63,7 @@ fn the_talks_dockerfile_gives_the_graph_that_buildkit_makes_of_it() {
     assert_eq!(graph.vertices()[3].locations[0].first, 3);
 
     let json = r#"{"architecture":"arm64","os":"linux","config":{"Env":["PATH","HELLO=WORLD"],"Entrypoint":["/hello"],"Cmd":["hello_world","test"],"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":[]},"history":[{"created_by":"COPY /app/hello / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"COPY /out/* / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"ENV HELLO=WORLD","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"ENTRYPOINT [\"/hello\"]","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"CMD [\"hello_world\" \"test\"]","comment":"buildkit.dockerfile.v0","empty_layer":true}]}"#;
-    assert_eq!(build.config.to_string().unwrap().replace(PATH, "PATH"), json);
+    assert_eq!(serde_json::to_string(&build.config).unwrap().replace(PATH, "PATH"), json);
     assert_eq!(build.warnings, []);
 }
 
@@ -89,24 +89,23 @@ ENTRYPOINT [\"/new\"]
     let names: Vec<_> = graph.vertices().iter().skip(1).map(|v| v.name()).collect();
     assert_eq!(names, ["[2/3] WORKDIR sub", "[3/3] RUN make"]);
 
-    let config = build.config.config().as_ref().unwrap();
-    assert_eq!(config.env().as_deref().unwrap(), ["PATH=/bin", "A=11", "B=two words"]);
-    assert_eq!(config.entrypoint().as_deref().unwrap(), ["/new"]);
-    assert_eq!(config.cmd(), &None, "a CMD of the base is not for the new ENTRYPOINT");
-    assert_eq!(config.user().as_deref(), Some("7:8"));
-    assert_eq!(config.stop_signal().as_deref(), Some("SIGINT"));
+    let config = &build.config.config;
+    assert_eq!(config.env, ["PATH=/bin", "A=11", "B=two words"]);
+    assert_eq!(config.entrypoint.as_deref().unwrap(), ["/new"]);
+    assert_eq!(config.cmd, None, "a CMD of the base is not for the new ENTRYPOINT");
+    assert_eq!(config.user, "7:8");
+    assert_eq!(config.stop_signal, "SIGINT");
     let ports = ["53/udp", "80/tcp", "8000/tcp", "8001/tcp"];
-    assert_eq!(config.exposed_ports().as_deref().unwrap(), ports);
-    assert_eq!(config.volumes().as_deref().unwrap(), ["/data", "/more"]);
-    let labels = config.labels().as_ref().unwrap();
+    assert!(config.exposed_ports.keys().eq(ports));
+    assert!(config.volumes.keys().eq(["/data", "/more"]));
+    let labels = &config.labels;
     assert_eq!((labels["m"].as_str(), labels["l"].as_str()), ("x y", ""));
-    assert_eq!(build.config.author().as_deref(), Some("me"));
+    assert_eq!(build.config.author.as_deref(), Some("me"));
 }
 
 /// The history as `docker history` shows it, without its first entry.
 fn history(build: &Build) -> Vec<String> {
-    let history = build.config.history().as_ref().unwrap().iter();
-    history.filter_map(|h| h.created_by().clone()).collect()
+    build.config.history.iter().filter_map(|h| h.created_by.clone()).collect()
 }
 
 #[test]
@@ -287,7 +286,7 @@ RUN x
     assert_eq!(run_env(text, &options()), expected);
     let (build, graph) = build(text);
     assert_eq!(graph.vertices()[0].platform, Some(Platform::new("linux", "amd64", "")));
-    assert_eq!(build.config.architecture().to_string(), "arm64", "the image is for the target");
+    assert_eq!(build.config.architecture, "arm64", "the image is for the target");
 }
 
 #[test]
@@ -361,6 +360,79 @@ fn labels_from_outside_win_over_those_of_the_file() {
     let mut options = options();
     options.labels.insert("a".into(), "2".into());
     let (build, _) = build_with("FROM scratch\nLABEL a=1 b=1\n", &options);
-    let labels = build.config.labels_of_config().unwrap();
+    let labels = &build.config.config.labels;
     assert_eq!((labels["a"].as_str(), labels["b"].as_str()), ("2", "1"));
+}
+
+#[test]
+fn instructions_of_an_onbuild_are_done_where_the_image_is_used() {
+    let text = "\
+FROM scratch AS tools
+COPY tool /
+FROM onbuild
+RUN last
+ONBUILD RUN next
+FROM 1
+";
+    let (_, graph) = build(&text.replace("FROM 1\n", ""));
+    let names: Vec<_> = graph.vertices().iter().map(|v| v.name()).collect();
+    let from = format!("[stage-1 1/4] FROM docker.io/library/onbuild:latest@{}", common::digest());
+    let expected = [
+        from.as_str(),
+        "[internal] load build context",
+        "[tools 1/1] COPY tool /",
+        "[stage-1 2/4] ONBUILD COPY --from=tools /tool /",
+        "[stage-1 3/4] ONBUILD RUN /tool $V",
+        "[stage-1 4/4] RUN last",
+    ];
+    assert_eq!(names, expected);
+    assert!(show(&graph).contains(r#"["/bin/bash", "-c", "last"]"#), "the shell is the image's");
+
+    let (build, graph) = build(
+        &text
+            .replace("FROM onbuild", "FROM kos/busybox AS onbuild")
+            .replace("FROM 1", "FROM onbuild"),
+    );
+    let names: Vec<_> = graph.vertices().iter().map(|v| v.name()).collect();
+    assert_eq!(names[1..], ["[onbuild 2/2] RUN last", "[stage-2 1/1] ONBUILD RUN next"]);
+    assert_eq!(build.config.config.on_build, [""; 0]);
+}
+
+#[test]
+fn an_onbuild_is_kept_for_later_with_its_here_documents() {
+    let (build, _) = build("FROM scratch\nONBUILD COPY <<E /\nx\nE\nONBUILD RUN make\n");
+    assert_eq!(build.config.config.on_build, ["COPY <<E /\nx\nE", "RUN make"]);
+}
+
+#[test]
+fn a_shell_is_used_from_where_it_is_set() {
+    let text = "\
+FROM kos/busybox
+SHELL [\"/bin/bash\", \"-e\", \"-c\"]
+RUN one
+CMD two
+RUN [\"three\"]
+";
+    let (build, graph) = build(text);
+    let shown = show(&graph);
+    assert!(shown.contains(r#"["/bin/bash", "-e", "-c", "one"]"#), "{shown}");
+    assert!(shown.contains(r#"["three"]"#), "{shown}");
+    let bash = ["/bin/bash", "-e", "-c"];
+    assert_eq!(build.config.config.cmd.as_deref().unwrap(), [&bash[..], &["two"]].concat());
+    assert_eq!(build.config.config.shell, bash);
+    assert_eq!(history(&build)[1], "SHELL [/bin/bash -e -c]");
+}
+
+#[test]
+fn a_health_check_is_in_the_config_and_in_the_history() {
+    let text = "FROM scratch\nHEALTHCHECK --interval=1m30s --retries=2 CMD curl -f x\n";
+    let (build, _) = build(text);
+    let check = build.config.config.healthcheck.clone().unwrap();
+    assert_eq!(check.test, ["CMD-SHELL", "curl -f x"]);
+    assert_eq!((check.interval, check.retries, check.timeout), (90_000_000_000, 2, 0));
+    let expected = "HEALTHCHECK {Test:[CMD-SHELL curl -f x] Interval:1m30s Timeout:0s \
+                    StartPeriod:0s StartInterval:0s Retries:2}";
+    assert_eq!(history(&build), [expected]);
+    let none = common::build("FROM scratch\nHEALTHCHECK NONE\n").0.config.config.healthcheck;
+    assert_eq!(none.unwrap().test, ["NONE"]);
 }

@@ -69,8 +69,7 @@ proptest! {
         match try_build(&text, &options) {
             Ok(build) => {
                 let graph = Graph::new(&build.definition).unwrap();
-                let layers = build.config.history().iter().flatten();
-                let layers = layers.filter(|h| !h.empty_layer().unwrap_or_default());
+                let layers = build.config.history.iter().filter(|h| !h.empty_layer);
                 prop_assert!(layers.count() >= usize::from(graph.result().is_some()));
             }
             Err(FrontendError::Dockerfile(errors)) => {

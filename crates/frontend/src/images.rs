@@ -1,0 +1,46 @@
+//! The images that a file names.
+
+use std::collections::BTreeMap;
+
+use koskit_dockerfile::{Diagnostic, Word, nearest};
+use koskit_llb::{Platform, Reference};
+
+use crate::{BaseImage, ImageResolver, Result};
+
+/// Asks for images, for each once.
+pub(crate) struct Images<'a> {
+    resolver: &'a dyn ImageResolver,
+    /// The names of the file's stages, which a name may have been meant to be.
+    stages: Vec<&'a str>,
+    known: BTreeMap<(Reference, Platform), BaseImage>,
+}
+
+impl<'a> Images<'a> {
+    pub fn new(resolver: &'a dyn ImageResolver, stages: Vec<&'a str>) -> Self {
+        Self { resolver, stages, known: BTreeMap::new() }
+    }
+
+    /// The image that a word names.
+    pub fn get(&mut self, name: &Reference, platform: &Platform, word: &Word) -> Result<BaseImage> {
+        let key = (name.clone(), platform.clone());
+        if let Some(known) = self.known.get(&key) {
+            return Ok(known.clone());
+        }
+        let image = self.resolver.resolve(name, platform).map_err(|error| {
+            let diagnostic = Diagnostic::error(word.span, chain(&*error));
+            let diagnostic = diagnostic.label(format!("needed for {platform}"));
+            Box::new(match nearest(&word.text, self.stages.iter().copied()) {
+                Some(near) => diagnostic.hint(format!("did you mean the stage {near}?")),
+                None => diagnostic,
+            })
+        })?;
+        self.known.insert(key, image.clone());
+        Ok(image)
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
