@@ -4,7 +4,7 @@
 //! `kernel/README.md` says what the port is and what of it is verified (nothing).
 
 use crate::content::Key;
-use crate::host::{cargo, root};
+use crate::host::{cargo, keep, list, root};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -24,7 +24,8 @@ pub enum Variant {
 }
 
 impl Variant {
-    fn name(self) -> &'static str {
+    /// As in a file's name.
+    pub fn name(self) -> &'static str {
         match self {
             Variant::Release => "release",
             Variant::Debug => "debug",
@@ -47,8 +48,7 @@ pub fn build(variant: Variant, cache: &Path) -> Result<PathBuf> {
     if !kept.exists() {
         let work = kept.with_extension(format!("work-{}", std::process::id()));
         let prefix = build_in(variant, &work)?;
-        fs::rename(&prefix, &kept)
-            .with_context(|| format!("cannot keep the kernel as {}", kept.display()))?;
+        keep(&prefix, &kept)?;
         remove(&work)?;
     }
     Ok(kept)
@@ -154,8 +154,8 @@ fn fetch() -> Result<PathBuf> {
 
 fn apply_patches(patches: &Path, source: &Path) -> Result<()> {
     for patch in list(patches)? {
-        let input = fs::File::open(&patch)
-            .with_context(|| format!("cannot read {}", patch.display()))?;
+        let input =
+            fs::File::open(&patch).with_context(|| format!("cannot read {}", patch.display()))?;
         let output = Command::new("patch")
             .args(["--strip=1", "--batch", "--fuzz=0", "--no-backup-if-mismatch", "--silent"])
             .current_dir(source)
@@ -282,15 +282,6 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to)
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     Ok(())
-}
-
-/// What is in a folder, by name.
-fn list(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, _>>())
-        .with_context(|| format!("cannot list {}", folder.display()))?;
-    paths.sort();
-    Ok(paths)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

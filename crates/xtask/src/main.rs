@@ -7,7 +7,9 @@ mod host;
 mod kernel;
 mod licences;
 mod packages;
+mod platform;
 mod sdk;
+mod sel4;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -22,6 +24,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build target/release/koskit, and all that a machine boots with
+    Build,
     /// Build the seL4 kernels, release and debug, and say where they are
     Kernel {
         /// Instead, build each twice from nothing, and fail unless both have the same bytes
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Build => platform::build(),
         Command::Kernel { twice } => {
             packages::install(packages::BUILD)?;
             let cache = host::cache()?;
@@ -56,6 +61,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Sdk => {
+            platform::build()?;
             packages::install(packages::SDK)?;
             sdk::make()
         }

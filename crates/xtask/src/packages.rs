@@ -6,9 +6,9 @@ use std::process::Command;
 /// A package and what for.
 type Package = (&'static str, &'static str);
 
-/// To build kernel, root server and libkos.
+/// To build the kernel, and to link what runs on it.
 pub const BUILD: &[Package] = &[
-    ("gcc-aarch64-linux-gnu", "compiles the kernel"),
+    ("gcc-aarch64-linux-gnu", "compiles the kernel, links Rust for seL4"),
     ("libxml2-utils", "checks the kernel's interface files"),
     ("make", "runs the kernel's own makefiles"),
     ("patch", "adds the port to the kernel's source"),
@@ -16,9 +16,13 @@ pub const BUILD: &[Package] = &[
     ("python3-ply", "used by the kernel's code generators"),
     ("python3-six", "used by the kernel's code generators"),
     ("python3-tempita", "used by the kernel's code generators"),
-    ("cargo-web", "builds Rust for seL4 where rustup has no such target"),
+];
+
+/// To build Rust for seL4 where the toolchain at hand cannot.
+pub const RUST: &[Package] = &[
+    ("cargo-web", "builds Rust for seL4, which the installed toolchain cannot"),
     ("rust-web-src", "Rust's core library, to be built for seL4"),
-    ("rustc-web", "compiles Rust for seL4 where rustup has no such target"),
+    ("rustc-web", "compiles Rust for seL4, which the installed toolchain cannot"),
 ];
 
 /// To boot machines.
