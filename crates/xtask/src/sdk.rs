@@ -10,7 +10,7 @@
 //! in its label is not imported again.
 
 use crate::content::Key;
-use crate::host::{cache, root, run, step};
+use crate::host::{cache, keep, root, run, step};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,31 +99,43 @@ const fn busybox(architecture: &'static str) -> Image {
 /// # Errors
 /// What keeps an image from being made; the images before it stay.
 pub fn make() -> Result<()> {
+    musl()?;
     for image in [DEV_C, busybox(BUILD), busybox("arm64")] {
         image.make()?;
     }
     Ok(())
 }
 
-/// The folder with musl for arm64 (`usr/include/aarch64-linux-musl`, `usr/lib/…`), as it is in
-/// the C image: what tests compile their programs with.
+/// Makes `target/musl`, a link to musl for arm64 as it is in the C image (headers, libraries, specs
+/// file): what tests compile their programs with.
 ///
 /// # Errors
 /// The rootfs of the C image cannot be made or unpacked.
-pub fn musl() -> Result<PathBuf> {
+pub fn musl() -> Result<()> {
     let rootfs = DEV_C.rootfs()?;
     let musl = rootfs.with_file_name("musl");
     if !musl.exists() {
-        let half = rootfs.with_file_name("musl.half");
+        let half = rootfs.with_file_name(format!("musl.half-{}", std::process::id()));
         fs::create_dir_all(&half)?;
         run(Command::new("tar").arg("-xf").arg(&rootfs).arg("-C").arg(&half).args([
             "./usr/include/aarch64-linux-musl",
             "./usr/lib/aarch64-linux-musl",
             "./usr/lib/kos",
         ]))?;
-        fs::rename(&half, &musl)?;
+        keep(&half, &musl)?;
     }
-    Ok(musl)
+    let link = root().join("target/musl");
+    if fs::read_link(&link).is_ok_and(|there| there == musl) {
+        return Ok(());
+    }
+    match fs::remove_file(&link) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", link.display()));
+        }
+        _ => {}
+    }
+    std::os::unix::fs::symlink(&musl, &link)
+        .with_context(|| format!("cannot create {}", link.display()))
 }
 
 impl Image {
