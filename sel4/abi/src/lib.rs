@@ -33,5 +33,5 @@ pub use ipc::{Ipc, MessageInfo};
 pub use object::{
     AsidControl, AsidPool, Attributes, CNode, CNodeGuard, Cap, Endpoint, Frame, IrqControl,
     IrqHandler, Notification, Object, Registers, Rights, Slot, Space, Table, Tcb, Untyped, VSpace,
-    Vcpu,
+    Vcpu, VcpuRegister,
 };

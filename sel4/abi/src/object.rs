@@ -314,6 +314,13 @@ impl Tcb {
         ipc.invoke(self.0, label::TCBResume, &[], &[])
     }
 
+    /// Copies all registers of another thread, and lets this one run if `resume` is set.
+    /// Neither may be the calling one.
+    pub fn copy_registers(self, ipc: &mut Ipc, from: Tcb, resume: bool) -> Result<()> {
+        let flags = u64::from(resume) << 1 | 1 << 2 | 1 << 3;
+        ipc.invoke(self.0, label::TCBCopyRegisters, &[flags], &[from.0])
+    }
+
     /// Lets notifications wake the thread where it waits for messages.
     pub fn bind_notification(self, ipc: &mut Ipc, notification: Notification) -> Result<()> {
         ipc.invoke(self.0, label::TCBBindNotification, &[], &[notification.0])
@@ -345,6 +352,18 @@ impl Frame {
     ) -> Result<()> {
         let words = [address, kernel::encode_rights(rights), attributes.0];
         ipc.invoke(self.0, label::ARMPageMap, &words, &[vspace.0])
+    }
+
+    /// Changes how the frame is mapped where this capability mapped it.
+    pub fn remap(
+        self,
+        ipc: &mut Ipc,
+        vspace: VSpace,
+        rights: Rights,
+        attributes: Attributes,
+    ) -> Result<()> {
+        let words = [kernel::encode_rights(rights), attributes.0];
+        ipc.invoke(self.0, label::ARMPageRemap, &words, &[vspace.0])
     }
 
     /// Takes the frame out of the address space that this capability mapped it in.
@@ -423,14 +442,55 @@ impl Vcpu {
         ipc.invoke(self.0, label::ARMVCPUInjectIRQ, &words, &[])
     }
 
-    /// Reads a register of the virtual CPU, by its number in seL4's `seL4_VCPUReg`.
-    pub fn read(self, ipc: &mut Ipc, register: u32) -> Result<u64> {
-        ipc.invoke(self.0, label::ARMVCPUReadReg, &[u64::from(register)], &[])?;
+    /// Reads a register of the virtual CPU.
+    pub fn read(self, ipc: &mut Ipc, register: VcpuRegister) -> Result<u64> {
+        let words = [kernel::vcpu_register(register)];
+        ipc.invoke(self.0, label::ARMVCPUReadReg, &words, &[])?;
         Ok(ipc.word(0))
     }
 
-    /// Writes a register of the virtual CPU, by its number in seL4's `seL4_VCPUReg`.
-    pub fn write(self, ipc: &mut Ipc, register: u32, value: u64) -> Result<()> {
-        ipc.invoke(self.0, label::ARMVCPUWriteReg, &[u64::from(register), value], &[])
+    /// Writes a register of the virtual CPU.
+    pub fn write(self, ipc: &mut Ipc, register: VcpuRegister, value: u64) -> Result<()> {
+        let words = [kernel::vcpu_register(register), value];
+        ipc.invoke(self.0, label::ARMVCPUWriteReg, &words, &[])
     }
+
+    /// Lets the virtual CPU's own interrupt `irq` come again, as a
+    /// [`Fault::Vppi`](crate::Fault::Vppi): that of its virtual timer is 27.
+    pub fn acknowledge_vppi(self, ipc: &mut Ipc, irq: u64) -> Result<()> {
+        ipc.invoke(self.0, label::ARMVCPUAckVPPI, &[irq], &[])
+    }
+}
+
+/// Registers of a virtual CPU that its thread's registers do not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the architecture's own names")]
+pub enum VcpuRegister {
+    Sctlr,
+    Ttbr0,
+    Ttbr1,
+    Tcr,
+    Mair,
+    Amair,
+    ContextIdr,
+    Actlr,
+    Cpacr,
+    Afsr0,
+    Afsr1,
+    Esr,
+    Far,
+    /// Cannot be written.
+    Isr,
+    Vbar,
+    Tpidr,
+    Sp,
+    Elr,
+    Spsr,
+    CntvCtl,
+    CntvCval,
+    CntvOff,
+    CntkCtl,
+    Par,
+    Csselr,
+    Vmpidr,
 }

@@ -2,7 +2,7 @@
 //! `libsel4/include/sel4/{shared_types,types}_64.bf`, `objecttype.h`, `constants.h` of AArch64.
 
 use crate::ipc::MessageInfo;
-use crate::object::{CNodeGuard, Object, Registers, Rights};
+use crate::object::{CNodeGuard, Object, Registers, Rights, VcpuRegister};
 
 #[expect(non_upper_case_globals, reason = "the kernel's own names")]
 #[allow(dead_code)] // Not every label has a wrapper.
@@ -104,10 +104,15 @@ pub(crate) fn register(registers: &mut Registers, index: usize) -> Option<&mut u
     }
 }
 
-/// libsel4 packs the index into the first word, the kernel reads it from the second: both.
-pub(crate) fn encode_injection(virq: u16, priority: u8, group: u8, index: u8) -> [u64; 2] {
-    let (index, group) = (u64::from(index), u64::from(group));
-    [u64::from(virq) | u64::from(priority) << 16 | group << 24 | index << 32, index]
+/// All four in one word, as libsel4's own stub packs them.
+pub(crate) fn encode_injection(virq: u16, priority: u8, group: u8, index: u8) -> [u64; 1] {
+    let (priority, group, index) = (u64::from(priority), u64::from(group), u64::from(index));
+    [u64::from(virq) | priority << 16 | group << 24 | index << 32]
+}
+
+/// Number of a register in `seL4_VCPUReg`. The first 23 are 16.0.0's; the others our port's.
+pub(crate) fn vcpu_register(register: VcpuRegister) -> u64 {
+    register as u64
 }
 
 /// Where things are in the boot information, a packed structure: offsets in bytes.

@@ -1,0 +1,75 @@
+//! The tests, by what they are about. Their names are the sentences that they prove.
+
+mod el0;
+mod faults;
+mod memory;
+mod messages;
+mod threads;
+mod time;
+
+use crate::failure::Result;
+use crate::lab::Lab;
+
+type Test = fn(&mut Lab) -> Result;
+
+macro_rules! tests {
+    ($($module:ident { $($test:ident)* })*) => {
+        /// All tests with their names, in the order in which they run.
+        pub const ALL: &[(&str, Test)] =
+            &[$($((concat!(stringify!($module), "::", stringify!($test)), $module::$test)),*),*];
+    };
+}
+
+tests! {
+    time {
+        the_counters_run_at_62_5_mhz
+        the_physical_timer_wakes_its_thread_in_time
+        the_physical_timer_is_closed_to_other_threads
+    }
+    memory {
+        revoked_memory_can_be_used_again
+        new_memory_is_cleared
+        device_memory_is_not_cleared
+        device_memory_cannot_become_kernel_objects
+        a_frame_has_the_address_of_its_untyped
+        a_read_only_page_cannot_be_written
+        a_page_that_is_not_executable_cannot_be_executed
+        a_page_without_rights_cannot_be_read
+        an_unmapped_page_cannot_be_read
+        a_remapped_page_has_its_new_rights_at_once
+        a_large_page_can_be_mapped
+        remapping_without_a_page_table_is_refused
+    }
+    faults {
+        an_access_to_nothing_is_told_with_its_address
+        a_thread_goes_on_when_its_fault_is_answered
+        an_unknown_system_call_is_told_with_its_registers
+        an_undefined_instruction_is_an_exception
+        a_breakpoint_instruction_is_an_exception
+        an_invocation_of_nothing_is_a_fault
+    }
+    messages {
+        a_call_is_answered_with_its_badge_and_words
+        long_messages_arrive_complete
+        a_capability_travels_with_a_message
+        a_capability_does_not_travel_without_grant
+        notifications_gather_bits
+        a_message_that_nobody_waits_for_is_dropped_on_demand
+    }
+    threads {
+        all_36_registers_are_written_and_read_back
+        a_thread_finds_its_own_thread_registers
+        threads_keep_their_registers_when_preempted
+        a_higher_priority_runs_first
+        a_suspended_thread_stands_still
+        a_thread_without_a_vcpu_stays_at_el0
+        copied_registers_do_not_lead_out_of_el0
+    }
+    el0 {
+        counters_and_cache_geometry_can_be_read
+        caches_can_be_maintained_by_address
+        waiting_instructions_return
+        unaligned_and_exclusive_accesses_work
+        privileged_registers_are_closed
+    }
+}
