@@ -1,2 +1,73 @@
-//! The command line.
-fn main() {}
+//! The command line: arguments, progress and words. What a command does is in other crates.
+
+mod error;
+mod images;
+mod inspect;
+mod names;
+mod output;
+mod sdk;
+mod version;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Builds container images for seL4, and runs them on it.
+#[derive(Parser)]
+#[command(
+    name = "koskit",
+    version,
+    about = "Container images on seL4: build them from Dockerfiles, run them on a seL4 machine",
+    after_help = EXAMPLES,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  koskit build -t hello examples/hello    build an image from a Dockerfile
+  koskit run hello                        run it on a seL4 machine
+  koskit images                           list what there is
+  koskit inspect hello                    show everything about an image
+
+Images are kept in $XDG_DATA_HOME/koskit (~/.local/share/koskit), an OCI image layout.";
+
+#[derive(Subcommand)]
+enum Command {
+    Images(images::Arguments),
+    Inspect(inspect::Arguments),
+    Version(version::Arguments),
+    #[command(hide = true, subcommand)]
+    Sdk(sdk::Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return error::usage(&error),
+    };
+    let done = match arguments.command {
+        Command::Images(arguments) => images::images(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Version(arguments) => version::version(&arguments),
+        Command::Sdk(sdk::Command::Import(arguments)) => sdk::import(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::report(&error, 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Arguments;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -67,6 +67,16 @@ impl Platform {
         self.read(Self::LIBKOS)
     }
 
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The names of its files, and where they are.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        FILES.iter().map(|file| (*file, self.folder.join(file)))
+    }
+
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }

@@ -1,0 +1,104 @@
+//! `koskit images`: what is in the store.
+
+use crate::names::{self, parts, short_id};
+use crate::output;
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use koskit_image::{Image, Tagged};
+use koskit_llb::Reference;
+use serde_json::json;
+
+/// List images
+#[derive(Args)]
+pub struct Arguments {
+    /// Only images of this name, with any tag
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    name: Option<Reference>,
+    /// Do not shorten digests
+    #[arg(long)]
+    no_trunc: bool,
+    /// Print nothing but image IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// A table, or a JSON object on each line
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    #[default]
+    Table,
+    Json,
+}
+
+/// One image under one name.
+struct Row {
+    tagged: Tagged,
+    image: Image,
+}
+
+/// Prints the images.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn images(arguments: &Arguments) -> Result<()> {
+    let store = names::store()?;
+    let mut rows = Vec::new();
+    for tagged in store.list()? {
+        if arguments.name.as_ref().is_some_and(|name| !matches(name, &tagged.reference)) {
+            continue;
+        }
+        for (_, descriptor) in &tagged.platforms {
+            let image = store.image(descriptor)?;
+            rows.push(Row { tagged: tagged.clone(), image });
+        }
+    }
+    output::print(&text(&rows, arguments))?;
+    Ok(())
+}
+
+fn text(rows: &[Row], arguments: &Arguments) -> String {
+    let id = |image: &Image| match arguments.no_trunc {
+        true => image.id().to_string(),
+        false => short_id(&image.id()),
+    };
+    if arguments.quiet {
+        let mut ids: Vec<String> = rows.iter().map(|row| id(&row.image) + "\n").collect();
+        ids.dedup();
+        return ids.concat();
+    }
+    if arguments.format == Format::Json {
+        return rows.iter().map(|row| format!("{}\n", row.json(id(&row.image)))).collect();
+    }
+    let head = ["REPOSITORY", "TAG", "IMAGE ID", "PLATFORM", "SIZE"];
+    let mut table = vec![head.map(str::to_owned).to_vec()];
+    table.extend(rows.iter().map(|row| {
+        let (repository, tag) = parts(&row.tagged.reference);
+        let platform = row.image.platform.to_string();
+        vec![repository, tag, id(&row.image), platform, output::size(row.image.size())]
+    }));
+    output::table(&table)
+}
+
+impl Row {
+    fn json(&self, id: String) -> serde_json::Value {
+        let (repository, tag) = parts(&self.tagged.reference);
+        json!({
+            "Repository": repository,
+            "Tag": tag,
+            "ID": id,
+            "Digest": self.image.digest().as_str(),
+            "Platform": self.image.platform.to_string(),
+            "CreatedAt": self.image.config.created(),
+            "Size": output::size(self.image.size()),
+            "Bytes": self.image.size(),
+        })
+    }
+}
+
+fn matches(wanted: &Reference, name: &Reference) -> bool {
+    wanted.domain() == name.domain()
+        && wanted.path() == name.path()
+        && (wanted.tag().is_none() || wanted.tag() == name.tag())
+}

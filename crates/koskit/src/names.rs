@@ -1,0 +1,108 @@
+//! Names of images, as a person gives them.
+
+use anyhow::{Context, Result};
+use koskit_image::{Error, Image, Store};
+use koskit_llb::{Platform, Reference};
+
+/// What runs on a seL4 machine.
+pub fn target() -> Platform {
+    Platform::new("linux", "arm64", "")
+}
+
+/// The store of this user.
+///
+/// # Errors
+/// There is no place for it, or it cannot be written.
+pub fn store() -> Result<Store> {
+    let path = Store::default_path()?;
+    let opened = Store::open(&path);
+    opened.with_context(|| format!("the image store in {} cannot be used", path.display()))
+}
+
+/// The image of that name for a platform.
+///
+/// # Errors
+/// A sentence that says what to do, where there is none.
+pub fn resolve(store: &Store, name: &Reference, platform: &Platform) -> Result<Image> {
+    store.resolve(name, platform).map_err(|error| match error {
+        Error::NotFound(name) => missing(store, &name),
+        other => other.into(),
+    })
+}
+
+/// There is no such image: what to do about it.
+pub fn missing(store: &Store, name: &Reference) -> anyhow::Error {
+    let familiar = name.familiar();
+    if name.domain() == "docker.io" && name.path().starts_with("kos/") {
+        return anyhow::anyhow!("there is no image {familiar} yet; ./x sdk makes the kos/ images");
+    }
+    let tagged = store.list().unwrap_or_default();
+    let known: Vec<String> = tagged.iter().map(|tagged| short(&tagged.reference)).collect();
+    let near = koskit_dockerfile::nearest(&short(name), known.iter().map(String::as_str));
+    match near {
+        Some(near) => {
+            anyhow::anyhow!("there is no image {familiar} in the store; did you mean {near}?")
+        }
+        None => anyhow::anyhow!(
+            "there is no image {familiar} in the store, and koskit fetches none from registries; \
+             build it with `koskit build -t {}`, or look at `koskit images`",
+            short(name)
+        ),
+    }
+}
+
+/// A name without its tag where that is the usual one.
+pub fn short(name: &Reference) -> String {
+    let familiar = name.familiar();
+    familiar.strip_suffix(":latest").unwrap_or(&familiar).to_owned()
+}
+
+/// Repository and tag.
+pub fn parts(name: &Reference) -> (String, String) {
+    let familiar = name.familiar();
+    let tag = name.tag().unwrap_or("<none>");
+    let repository = familiar.split('@').next().unwrap_or_default();
+    let repository = repository.strip_suffix(&format!(":{tag}")).unwrap_or(repository);
+    (repository.to_owned(), tag.to_owned())
+}
+
+/// The first digits of a digest, enough to tell images apart.
+pub fn short_id(id: &koskit_llb::Digest) -> String {
+    id.hex()[..12].to_owned()
+}
+
+/// A time as an image's configuration has it: RFC 3339, in UTC.
+pub fn created(seconds: u64) -> String {
+    // Days to a date: Howard Hinnant's civil_from_days, with years that begin in March.
+    let days = seconds / 86400 + 719_468;
+    let era = days / 146_097;
+    let day = days % 146_097;
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let date = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_dates() {
+        assert_eq!(created(0), "1970-01-01T00:00:00Z");
+        assert_eq!(created(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(created(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(created(1_767_225_599), "2025-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn a_name_has_a_repository_and_a_tag() {
+        let parts = |text: &str| parts(&text.parse::<Reference>().unwrap().tagged());
+        assert_eq!(parts("hello"), ("hello".into(), "latest".into()));
+        assert_eq!(parts("localhost:5000/a/b:1"), ("localhost:5000/a/b".into(), "1".into()));
+    }
+}
