@@ -1,0 +1,9 @@
+//! Names the link script.
+
+fn main() {
+    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+    println!("cargo::rerun-if-changed=root-server.ld");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
+        println!("cargo::rustc-link-arg-bins=-T{folder}/root-server.ld");
+    }
+}

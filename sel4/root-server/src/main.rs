@@ -1,0 +1,52 @@
+//! The root server: the first thread on seL4. It owns all memory; starts, watches and removes
+//! containers; and is the only one that every container has to trust. So it does little, waits
+//! for nobody, and believes nothing that a container says.
+//!
+//! | module | does |
+//! |---|---|
+//! | `start` | the first instructions, the stack, the counter; what happens on a panic |
+//! | `space` | this thread's own CSpace: which capability is where |
+//! | `window` | this thread's own address space: the few things that it maps |
+//! | `console` | the serial port, shared by streams |
+//! | `buddy`, `memory` | which memory is free; untypeds, cut, taken and made whole again |
+//! | `files` | the boot archive: kernel, libkos, programs, initrds |
+//! | `container` | what is checked before a container is created |
+//! | `create` | its objects, all from one untyped |
+//! | `report` | faults in words |
+//! | `seed` | random seeds |
+//! | `serve` | the machine's life: create all, answer, remove, end |
+//!
+//! `unsafe` is in `start`, `window` and `console` only. There is no heap: what grows is
+//! bounded by the boot archive's [`ENTRIES_MAX`](koskit_spec::archive::ENTRIES_MAX).
+//!
+//! Life of a container: its contract is checked against what is free (`container`); the
+//! buddy allocator takes one untyped; everything is made from it (`create`); the thread runs.
+//! It ends by the request EXIT or by a fault. Then one revoke of its untyped destroys all of
+//! it, and the untyped is retyped whole, which seL4 refuses while anything of it is left:
+//! that is the proof that all memory is back.
+#![cfg_attr(not(test), no_std, no_main)]
+// A unit test sees the pure modules only.
+#![cfg_attr(test, allow(dead_code))]
+
+mod buddy;
+mod report;
+mod seed;
+
+#[cfg(target_os = "none")]
+mod console;
+#[cfg(target_os = "none")]
+mod container;
+#[cfg(target_os = "none")]
+mod create;
+#[cfg(target_os = "none")]
+mod files;
+#[cfg(target_os = "none")]
+mod memory;
+#[cfg(target_os = "none")]
+mod serve;
+#[cfg(target_os = "none")]
+mod space;
+#[cfg(target_os = "none")]
+mod start;
+#[cfg(target_os = "none")]
+mod window;
