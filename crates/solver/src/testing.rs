@@ -1,0 +1,121 @@
+//! Tests of what takes namespaces.
+//!
+//! A test cannot enter a user namespace: it is one thread of several. So [`inside`] starts the
+//! test's program again, for this test alone, and there the namespaces are entered before `main`,
+//! while there is one thread.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the process was before it entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// Root.
+    Root,
+    /// A user with subordinate users.
+    Many,
+    /// A user with none.
+    Single,
+}
+
+/// Names the world to a program that is started again.
+const WORLD: &str = "KOSKIT_TEST_WORLD";
+/// And the directory.
+const DIRECTORY: &str = "KOSKIT_TEST_DIRECTORY";
+/// A user who need not exist.
+const USER: u32 = 4711;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = before_main;
+
+extern "C" fn before_main() {
+    if std::env::var_os(WORLD).is_some() {
+        if let Err(e) = crate::namespace::enter() {
+            eprintln!("{e}: {:?}", std::error::Error::source(&e));
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Runs a closure inside namespaces, as root and as users, with a directory of its own that is
+/// empty. What cannot be tried is skipped, and said.
+pub fn inside<F: Fn(World, &Path)>(test: F) {
+    if let Some(world) = std::env::var_os(WORLD) {
+        let world = match world.to_str() {
+            Some("Root") => World::Root,
+            Some("Many") => World::Many,
+            _ => World::Single,
+        };
+        return test(world, &PathBuf::from(std::env::var_os(DIRECTORY).unwrap()));
+    }
+    // The closure's own name is that of the test.
+    let name = std::any::type_name::<F>();
+    let name = name.split_once("::").unwrap().1.trim_end_matches("::{{closure}}");
+    let root = rustix::process::getuid().is_root();
+    let worlds: &[World] =
+        if root { &[World::Root, World::Many, World::Single] } else { &[World::Single] };
+    for &world in worlds {
+        if let Err(why) = run(name, world) {
+            println!("skipped: {name} as {world:?}: {why}");
+        }
+    }
+}
+
+fn run(name: &str, world: World) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let root = rustix::process::getuid().is_root();
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c");
+    if root && world != World::Root {
+        let readable = |path: &Path| {
+            path.ancestors().all(|p| fs::metadata(p).is_ok_and(|m| m.permissions().mode() & 5 == 5))
+        };
+        if !readable(&program) {
+            return Err(format!("other users may not read {}", program.display()));
+        }
+        if Command::new("setpriv").arg("--version").output().is_err() {
+            return Err("there is no setpriv".into());
+        }
+        std::os::unix::fs::chown(dir.path(), Some(USER), Some(USER)).unwrap();
+        let (ids, users) = (dir.path().join("ids"), dir.path().join("users"));
+        let range = if world == World::Many { format!("{USER}:700000:65536\n") } else { "".into() };
+        fs::write(&ids, range).unwrap();
+        // newuidmap wants to know the user's name.
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        fs::write(&users, format!("{passwd}koskit-test:x:{USER}:{USER}::/:/bin/sh\n")).unwrap();
+        command.arg(format!(
+            "for f in /etc/subuid /etc/subgid; do mount --bind {ids} $f || exit 77; done
+             mount --bind {users} /etc/passwd || exit 77
+             rm -f {ids} {users}
+             exec setpriv --reuid={USER} --regid={USER} --clear-groups \"$@\"",
+            ids = ids.display(),
+            users = users.display()
+        ));
+    } else {
+        command.arg("exec \"$@\"");
+    }
+    command.arg("sh").arg(&program).args(["--exact", name, "--nocapture"]);
+    command.env(WORLD, format!("{world:?}")).env(DIRECTORY, dir.path());
+    if root && world != World::Root {
+        let mut outer = Command::new("unshare");
+        outer.arg("--mount").arg(command.get_program()).args(command.get_args());
+        outer.env(WORLD, format!("{world:?}")).env(DIRECTORY, dir.path());
+        command = outer;
+    }
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    if output.status.code() == Some(77) {
+        return Err(format!("/etc/subuid cannot be replaced: {text}"));
+    }
+    assert!(output.status.success(), "{name} as {world:?}: {}\n{text}", output.status);
+    assert!(text.contains("1 passed"), "{name} did not run: {text}");
+    for line in text.lines().filter(|line| line.starts_with("skipped: ")) {
+        println!("{line}");
+    }
+    Ok(())
+}
