@@ -136,6 +136,7 @@ const ET_DYN: u16 = 3;
 const EM_AARCH64: u16 = 183;
 const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
+const PT_GNU_STACK: u32 = 0x6474_e551;
 const PHENT: usize = 56;
 
 impl Elf {
@@ -242,6 +243,28 @@ impl Elf {
     pub fn end(&self) -> u64 {
         self.segments().last().map_or(0, Segment::end)
     }
+}
+
+/// Path of the dynamic linker that a file asks for, without its zero byte. It is a stranger's
+/// text: print it quoted.
+pub fn interpreter(file: &[u8]) -> Option<&[u8]> {
+    let header = find(file, PT_INTERP)?;
+    let start = usize::try_from(u64_at(header, 8)?).ok()?;
+    let size = usize::try_from(u64_at(header, 32)?).ok()?;
+    file.get(start..start.checked_add(size)?)?.split(|&b| b == 0).next()
+}
+
+/// Bytes of stack that a file asks for in PT_GNU_STACK (`-Wl,-z,stack-size=`), where it does.
+pub fn stack_size(file: &[u8]) -> Option<u64> {
+    u64_at(find(file, PT_GNU_STACK)?, 40).filter(|&size| size != 0)
+}
+
+/// The first program header of a kind.
+fn find(file: &[u8], kind: u32) -> Option<&[u8]> {
+    let start = usize::try_from(u64_at(file, 32)?).ok()?;
+    let count = u16_at(file, 56)? as usize;
+    let table = file.get(start..start.checked_add(PHENT * count)?)?;
+    table.chunks_exact(PHENT).find(|header| u32_at(header, 0) == Some(kind))
 }
 
 fn check(

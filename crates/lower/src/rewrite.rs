@@ -53,7 +53,7 @@ pub struct Rewritten {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RewriteError {
     /// It is not what a native container can run.
-    #[error("{0}")]
+    #[error(transparent)]
     Elf(#[from] ElfError),
     /// Its code cannot be told from its data.
     #[error(
@@ -429,4 +429,4 @@ fn append_sections(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,7 @@ const READ_X16: u32 = 0xaa10_03e0;
 
 /// A static program of these instructions at TEXT + 0x1000, with a data segment `gap` bytes
 /// after its text.
-fn program(code: &[u32], gap: u64) -> Vec<u8> {
+pub(crate) fn program(code: &[u32], gap: u64) -> Vec<u8> {
     let names = b"\0.text\0.shstrtab\0";
     let range = |offset, address, size| Range { offset, address, size };
     let size = 4 * code.len() as u64;

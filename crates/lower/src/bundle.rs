@@ -1,0 +1,167 @@
+//! The bundle: everything that a machine must be given to start one container.
+
+use koskit_spec::contract::{Contract, Process};
+use koskit_spec::plan::Plan;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What the root server needs to start one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// What it may hold.
+    pub contract: Contract,
+    /// What that comes to.
+    pub plan: Plan,
+    /// Words of the process; the first is what the program takes for its own name.
+    pub args: Vec<String>,
+    /// Its environment, each `NAME=value`.
+    pub env: Vec<String>,
+    /// Its working directory: absolute, and a directory of the initrd.
+    pub cwd: String,
+    /// Absolute path of the program in the image.
+    pub path: PathBuf,
+    /// The program: an ELF file, rewritten.
+    pub program: Vec<u8>,
+    /// All files of the image, the program as it was among them: a newc cpio.
+    pub initrd: Vec<u8>,
+    /// Protocols that the container may publish.
+    pub publishes: Vec<String>,
+    /// Number of system calls that were rewritten, by the x16 and the x8 form of the stub.
+    pub sites: (usize, usize),
+}
+
+/// Why a bundle cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Something else is there.
+    #[error("{0:?} has files in it and is no bundle; choose a new or an empty directory")]
+    Occupied(PathBuf),
+    /// The path has no last part, as `/` and `..` have none.
+    #[error("{0:?} cannot be the name of a bundle's directory")]
+    Name(PathBuf),
+    /// The system refuses.
+    #[error("cannot write the bundle to {path:?}")]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// File that states the contract; a directory with it is a bundle.
+const SPEC: &str = "spec.json";
+const INITRD: &str = "initrd.cpio";
+
+impl Bundle {
+    /// The process block ([`Process`]) of the container.
+    pub fn process(&self) -> Vec<u8> {
+        Process::encode(&self.args, &self.env, &self.cwd).expect("lower() has encoded it before")
+    }
+
+    /// Name of the program, without its directory.
+    pub fn binary(&self) -> String {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Name of the program's file in a written bundle.
+    pub fn elf_name(&self) -> String {
+        format!("{}.elf", crate::contract::name_of_image(&self.binary()))
+    }
+
+    /// What a person may want to know of the bundle: first the table of kernel objects, with
+    /// the names of the talk, then the rest of the contract and the process. Pages are of 4 KiB;
+    /// `CNode` is the log2 of its slots; `Untyped` is in bytes.
+    pub fn spec_json(&self) -> Value {
+        let (contract, plan) = (&self.contract, &self.plan);
+        let untyped = 1u64 << contract.untyped_bits;
+        json!({
+            "Untyped": format!("{untyped:#x}"),
+            "VSpace": 1,
+            "TCB": 1,
+            "CNode": contract.cnode_bits,
+            "Frames": plan.frames,
+            "Cmd": self.args,
+            "Binary": self.binary(),
+            "Name": contract.name(),
+            "SharedFrames": plan.shared_frames,
+            "PageTables": plan.tables,
+            "UntypedUsed": format!("{:#x}", plan.bytes),
+            "Contract": {
+                "heap_pages": contract.heap_pages,
+                "stack_pages": contract.stack_pages,
+                "ut_large_page": contract.ut_large_page,
+                "ut_4k_pages": contract.ut_4k_pages,
+                "priority": contract.priority,
+                "max_priority": contract.max_priority,
+                "publishes": self.publishes,
+            },
+            "Env": self.env,
+            "Cwd": self.cwd,
+            "Path": self.path.to_string_lossy(),
+            "SystemCalls": { "x16": self.sites.0, "x8": self.sites.1 },
+            "Files": {
+                self.elf_name(): self.program.len(),
+                INITRD: self.initrd.len(),
+            },
+        })
+    }
+
+    /// Writes `spec.json`, the program and `initrd.cpio` into a directory, which then is there
+    /// with all of them or as it was before. An older bundle is replaced.
+    ///
+    /// # Errors
+    /// Something else is in the directory, or the system refuses.
+    pub fn write(&self, directory: &Path) -> Result<(), WriteError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| WriteError::File { path, source }
+        };
+        let name = directory.file_name().ok_or_else(|| WriteError::Name(directory.into()))?;
+        let replaced = match fs::read_dir(directory) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+            Err(e) => return Err(failed(directory)(e)),
+        };
+        if replaced && !directory.join(SPEC).is_file() {
+            return Err(WriteError::Occupied(directory.into()));
+        }
+        let mut half_name = std::ffi::OsString::from(".");
+        half_name.push(name);
+        half_name.push(format!(".{}", std::process::id()));
+        let half = Scratch(directory.with_file_name(half_name));
+        fs::create_dir_all(&half.0).map_err(failed(&half.0))?;
+
+        let mut spec = serde_json::to_vec_pretty(&self.spec_json()).expect("JSON can be written");
+        spec.push(b'\n');
+        let files = [(SPEC, &spec), (&self.elf_name(), &self.program), (INITRD, &self.initrd)];
+        for (name, bytes) in files {
+            let path = half.0.join(name);
+            let written = File::create(&path).and_then(|mut file| {
+                file.write_all(bytes)?;
+                file.sync_all()
+            });
+            written.map_err(failed(&path))?;
+        }
+        if replaced {
+            // What was there goes with the scratch directory.
+            let swapped = renameat_with(CWD, &half.0, CWD, directory, RenameFlags::EXCHANGE);
+            return swapped.map_err(|e| failed(directory)(e.into()));
+        }
+        fs::rename(&half.0, directory).map_err(failed(directory))
+    }
+}
+
+/// A directory that goes away, unless it is renamed.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

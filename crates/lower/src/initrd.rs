@@ -1,0 +1,167 @@
+//! The files of an image as a cpio archive in the form "newc", which libkos maps and reads in
+//! place, and which `cpio -t <initrd.cpio` shows.
+//!
+//! Each entry is a header of 110 bytes, its path and a zero byte, and its bytes, the latter two
+//! padded to 4 bytes. The root is `.`, other paths are relative, parents come before what is
+//! inside. Inode numbers count from 1. Hard links have one inode number, and the last of them
+//! carries the bytes, as GNU cpio does it. Extended attributes have no place in this form.
+
+use crate::LowerError;
+use koskit_image::{Node, NodeKind, Tree};
+use koskit_spec::layout::{INITRD_PAGES_MAX, PAGE};
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Most bytes of an initrd.
+const MAX: u64 = INITRD_PAGES_MAX * PAGE;
+const HEADER: u64 = 110;
+const TRAILER: &[u8] = b"TRAILER!!!";
+
+/// Writes all files of a tree.
+pub(crate) fn write(tree: &Tree) -> Result<Vec<u8>, LowerError> {
+    write_at_most(tree, MAX)
+}
+
+fn write_at_most(tree: &Tree, max: u64) -> Result<Vec<u8>, LowerError> {
+    let mut links = Links::of(tree);
+    let size = size(tree, &mut Links::of(tree));
+    if size > max {
+        return Err(LowerError::InitrdSize { size, max });
+    }
+    let mut out = Vec::with_capacity(size as usize);
+    let mut next = 1;
+    for (path, node) in tree.iter() {
+        let name = name(path);
+        if name == TRAILER {
+            return Err(LowerError::Trailer(Path::new("/").join(path)));
+        }
+        let content = links.content(node);
+        let (inode, count) = match links.file(node) {
+            Some(file) => {
+                if file.inode == 0 {
+                    file.inode = next;
+                    next += 1;
+                }
+                (file.inode, file.count)
+            }
+            None => {
+                next += 1;
+                (next - 1, if node.is_directory() { 2 } else { 1 })
+            }
+        };
+        let fields = [
+            inode,
+            file_type(&node.kind) | (node.mode & 0o7777),
+            node.uid,
+            node.gid,
+            count,
+            node.mtime.clamp(0, u32::MAX.into()) as u32,
+        ];
+        entry(&mut out, fields, name, content);
+    }
+    entry(&mut out, [0, 0, 0, 0, 1, 0], TRAILER, b"");
+    debug_assert_eq!(out.len() as u64, size);
+    Ok(out)
+}
+
+/// Size of the archive in bytes.
+fn size(tree: &Tree, links: &mut Links) -> u64 {
+    let entry = |name: &[u8], content: &[u8]| {
+        (HEADER + name.len() as u64 + 1).next_multiple_of(4)
+            + (content.len() as u64).next_multiple_of(4)
+    };
+    let mut size = entry(TRAILER, b"");
+    for (path, node) in tree.iter() {
+        size += entry(name(path), links.content(node));
+    }
+    size
+}
+
+/// `fields`: inode, mode, owner, group, number of links, time. What is left out is zero: devices
+/// and the checksum.
+fn entry(out: &mut Vec<u8>, fields: [u32; 6], name: &[u8], content: &[u8]) {
+    let mut header = String::from("070701");
+    let devices = [0; 4];
+    let sizes = [content.len() as u32];
+    let name_size = [name.len() as u32 + 1, 0];
+    for field in fields.iter().chain(&sizes).chain(&devices).chain(&name_size) {
+        header.push_str(&format!("{field:08x}"));
+    }
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(name);
+    out.push(0);
+    out.resize(out.len().next_multiple_of(4), 0);
+    out.extend_from_slice(content);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+fn name(path: &Path) -> &[u8] {
+    match path.as_os_str().as_bytes() {
+        b"" => b".",
+        name => name,
+    }
+}
+
+fn file_type(kind: &NodeKind) -> u32 {
+    match kind {
+        NodeKind::Directory => 0o040_000,
+        NodeKind::File(_) => 0o100_000,
+        NodeKind::Symlink(_) => 0o120_000,
+        NodeKind::Fifo => 0o010_000,
+    }
+}
+
+/// The files with their hard links, by the address of the bytes that they share.
+struct Links(HashMap<*const u8, File>);
+
+struct File {
+    inode: u32,
+    /// Number of its names.
+    count: u32,
+    /// Names that are still to come.
+    left: u32,
+}
+
+impl Links {
+    fn of(tree: &Tree) -> Self {
+        let mut files = HashMap::new();
+        for (_, node) in tree.iter() {
+            if let Some(key) = key(node) {
+                let file = files.entry(key).or_insert(File { inode: 0, count: 0, left: 0 });
+                file.count += 1;
+                file.left += 1;
+            }
+        }
+        Self(files)
+    }
+
+    fn file(&mut self, node: &Node) -> Option<&mut File> {
+        self.0.get_mut(&key(node)?)
+    }
+
+    /// The bytes of the entry that is written next.
+    fn content<'a>(&mut self, node: &'a Node) -> &'a [u8] {
+        let is_last = self.file(node).is_none_or(|file| {
+            file.left = file.left.saturating_sub(1);
+            file.left == 0
+        });
+        match &node.kind {
+            NodeKind::File(bytes) if is_last => bytes,
+            NodeKind::Symlink(target) => target.as_os_str().as_bytes(),
+            _ => b"",
+        }
+    }
+}
+
+/// What the names of one file have in common. Empty files may all share one address, and need
+/// no inode in common.
+fn key(node: &Node) -> Option<*const u8> {
+    match &node.kind {
+        NodeKind::File(bytes) if !bytes.is_empty() => Some(bytes.as_ptr()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
