@@ -1,12 +1,11 @@
 //! The files of an image as a cpio archive in the form "newc", which libkos maps and reads in
 //! place, and which `cpio -t <initrd.cpio` shows.
 //!
-//! Each entry is a header of 110 bytes, its path and a zero byte, and its bytes, the latter two
-//! padded to 4 bytes. The root is `.`, other paths are relative, parents come before what is
-//! inside. Inode numbers count from 1. Hard links have one inode number, and the last of them
+//! The root is `.`, other paths are relative, parents come before what is inside. Inode numbers count from 1. Hard links have one inode number, and the last of them
 //! carries the bytes, as GNU cpio does it. Extended attributes have no place in this form.
 
 use crate::LowerError;
+use koskit_cpio::{HEADER, Meta, TRAILER, padding};
 use koskit_image::{Node, NodeKind, Tree};
 use koskit_spec::layout::{INITRD_PAGES_MAX, PAGE};
 use std::collections::HashMap;
@@ -15,8 +14,6 @@ use std::path::Path;
 
 /// Most bytes of an initrd.
 const MAX: u64 = INITRD_PAGES_MAX * PAGE;
-const HEADER: u64 = 110;
-const TRAILER: &[u8] = b"TRAILER!!!";
 
 /// Writes all files of a tree.
 pub(crate) fn write(tree: &Tree) -> Result<Vec<u8>, LowerError> {
@@ -37,7 +34,7 @@ fn write_at_most(tree: &Tree, max: u64) -> Result<Vec<u8>, LowerError> {
             return Err(LowerError::Trailer(Path::new("/").join(path)));
         }
         let content = links.content(node);
-        let (inode, count) = match links.file(node) {
+        let (ino, nlink) = match links.file(node) {
             Some(file) => {
                 if file.inode == 0 {
                     file.inode = next;
@@ -50,17 +47,18 @@ fn write_at_most(tree: &Tree, max: u64) -> Result<Vec<u8>, LowerError> {
                 (next - 1, if node.is_directory() { 2 } else { 1 })
             }
         };
-        let fields = [
-            inode,
-            file_type(&node.kind) | (node.mode & 0o7777),
-            node.uid,
-            node.gid,
-            count,
-            node.mtime.clamp(0, u32::MAX.into()) as u32,
-        ];
-        entry(&mut out, fields, name, content);
+        let meta = Meta {
+            ino,
+            mode: file_type(&node.kind) | (node.mode & 0o7777),
+            uid: node.uid,
+            gid: node.gid,
+            nlink,
+            mtime: node.mtime.clamp(0, u32::MAX.into()) as u32,
+            ..Meta::default()
+        };
+        entry(&mut out, meta, name, content);
     }
-    entry(&mut out, [0, 0, 0, 0, 1, 0], TRAILER, b"");
+    entry(&mut out, Meta { nlink: 1, ..Meta::default() }, TRAILER, b"");
     debug_assert_eq!(out.len() as u64, size);
     Ok(out)
 }
@@ -68,7 +66,7 @@ fn write_at_most(tree: &Tree, max: u64) -> Result<Vec<u8>, LowerError> {
 /// Size of the archive in bytes.
 fn size(tree: &Tree, links: &mut Links) -> u64 {
     let entry = |name: &[u8], content: &[u8]| {
-        (HEADER + name.len() as u64 + 1).next_multiple_of(4)
+        (HEADER as u64 + name.len() as u64 + 1).next_multiple_of(4)
             + (content.len() as u64).next_multiple_of(4)
     };
     let mut size = entry(TRAILER, b"");
@@ -78,22 +76,14 @@ fn size(tree: &Tree, links: &mut Links) -> u64 {
     size
 }
 
-/// `fields`: inode, mode, owner, group, number of links, time. What is left out is zero: devices
-/// and the checksum.
-fn entry(out: &mut Vec<u8>, fields: [u32; 6], name: &[u8], content: &[u8]) {
-    let mut header = String::from("070701");
-    let devices = [0; 4];
-    let sizes = [content.len() as u32];
-    let name_size = [name.len() as u32 + 1, 0];
-    for field in fields.iter().chain(&sizes).chain(&devices).chain(&name_size) {
-        header.push_str(&format!("{field:08x}"));
-    }
-    out.extend_from_slice(header.as_bytes());
+fn entry(out: &mut Vec<u8>, meta: Meta, name: &[u8], content: &[u8]) {
+    let meta = Meta { size: content.len() as u32, ..meta };
+    out.extend_from_slice(&meta.header(name.len()));
     out.extend_from_slice(name);
     out.push(0);
-    out.resize(out.len().next_multiple_of(4), 0);
+    out.resize(out.len() + padding(out.len()), 0);
     out.extend_from_slice(content);
-    out.resize(out.len().next_multiple_of(4), 0);
+    out.resize(out.len() + padding(out.len()), 0);
 }
 
 fn name(path: &Path) -> &[u8] {
