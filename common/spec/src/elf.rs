@@ -83,6 +83,9 @@ pub enum ElfError {
     Type(u16),
     /// The file asks for a dynamic linker.
     Interpreter,
+    /// The file needs shared libraries (DT_NEEDED), though it asks for no dynamic linker: it is
+    /// a library itself, or nobody would load them.
+    Libraries,
     /// No PT_LOAD segment at all, or more than [`SEGMENTS_MAX`].
     SegmentCount(usize),
     /// The segment with this number reaches outside the file.
@@ -112,6 +115,11 @@ impl fmt::Display for ElfError {
                 "it is dynamically linked, which native containers do not support yet; \
                  link it with -static or -static-pie"
             ),
+            Self::Libraries => write!(
+                f,
+                "it needs shared libraries, which native containers do not support yet; \
+                 link it with -static or -static-pie"
+            ),
             Self::SegmentCount(n) => {
                 write!(f, "it has {n} PT_LOAD segments; 1 to {SEGMENTS_MAX} are supported")
             }
@@ -135,6 +143,7 @@ const ET_EXEC: u16 = 2;
 const ET_DYN: u16 = 3;
 const EM_AARCH64: u16 = 183;
 const PT_LOAD: u32 = 1;
+const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_GNU_STACK: u32 = 0x6474_e551;
 const PHENT: usize = 56;
@@ -192,6 +201,7 @@ impl Elf {
         for header in table.chunks_exact(PHENT) {
             match u32_at(header, 0) {
                 Some(PT_INTERP) => return Err(Interpreter),
+                Some(PT_DYNAMIC) if needs_libraries(file, header) => return Err(Libraries),
                 Some(PT_LOAD) if u64_at(header, 40) != Some(0) => {}
                 _ => continue,
             }
@@ -243,6 +253,20 @@ impl Elf {
     pub fn end(&self) -> u64 {
         self.segments().last().map_or(0, Segment::end)
     }
+}
+
+/// Whether a PT_DYNAMIC has a DT_NEEDED. One that does not lie in the file has none: the
+/// program's own start-up code reads it, in its own address space.
+fn needs_libraries(file: &[u8], header: &[u8]) -> bool {
+    const DT_NULL: u64 = 0;
+    const DT_NEEDED: u64 = 1;
+    let entries = || {
+        let start = usize::try_from(u64_at(header, 8)?).ok()?;
+        let size = usize::try_from(u64_at(header, 32)?).ok()?;
+        file.get(start..start.checked_add(size)?)
+    };
+    let tags = entries().unwrap_or_default().chunks_exact(16).map_while(|e| u64_at(e, 0));
+    tags.take_while(|&tag| tag != DT_NULL).any(|tag| tag == DT_NEEDED)
 }
 
 /// Path of the dynamic linker that a file asks for, without its zero byte. It is a stranger's
@@ -317,7 +341,7 @@ mod tests {
         out[..6].copy_from_slice(b"\x7fELF\x02\x01");
         out[16..18].copy_from_slice(&kind.to_le_bytes());
         out[18..20].copy_from_slice(&EM_AARCH64.to_le_bytes());
-        out[24..32].copy_from_slice(&(segments[0].1 + 0x100).to_le_bytes());
+        out[24..32].copy_from_slice(&segments[0].1.wrapping_add(0x100).to_le_bytes());
         out[32] = 64;
         out[54] = PHENT as u8;
         out[56] = segments.len() as u8;
@@ -367,17 +391,109 @@ mod tests {
         let mut dynamic = file(ET_EXEC, &[TEXT, DATA]);
         dynamic[64 + PHENT] = PT_INTERP as u8;
         assert_eq!(Elf::program(&dynamic).unwrap_err(), Interpreter);
+        let mut narrow = file(ET_EXEC, &[TEXT]);
+        narrow[4] = 1;
+        assert_eq!(Elf::program(&narrow).unwrap_err(), NotLittle64);
+        let mut object = file(ET_EXEC, &[TEXT]);
+        object[16] = 1;
+        assert_eq!(Elf::program(&object).unwrap_err(), Type(1));
+        assert_eq!(with(&[TEXT; SEGMENTS_MAX]), Overlap(1));
+        // A zeroed page behind text would be a page that nobody can share.
+        assert_eq!(with(&[(5, TEXT.1, 0, 0x1000, 0x1001)]), OutsideFile(0));
+    }
+
+    /// A file whose second program header is of this kind, over `bytes` at its end.
+    fn with_header(kind: u32, bytes: &[u8]) -> Vec<u8> {
+        let mut out = file(ET_EXEC, &[TEXT, (4, 0, 0x3000, bytes.len() as u64, 0x7000)]);
+        out[64 + PHENT..68 + PHENT].copy_from_slice(&kind.to_le_bytes());
+        out.extend_from_slice(bytes);
+        out
+    }
+
+    #[test]
+    fn a_file_that_needs_libraries_is_refused_and_one_that_only_relocates_itself_is_not() {
+        let entry = |tag: u64| [tag.to_le_bytes(), [0; 8]].concat();
+        let itself = [entry(8), entry(0), entry(1)].concat();
+        Elf::program(&with_header(PT_DYNAMIC, &itself)).unwrap();
+        let library = [entry(8), entry(1), entry(0)].concat();
+        let error = Elf::program(&with_header(PT_DYNAMIC, &library)).unwrap_err();
+        assert_eq!(error, ElfError::Libraries);
+    }
+
+    #[test]
+    fn the_dynamic_linker_and_the_size_of_the_stack_are_read() {
+        let file = with_header(PT_INTERP, b"/lib/ld-linux-aarch64.so.1\0");
+        assert_eq!(interpreter(&file), Some(&b"/lib/ld-linux-aarch64.so.1"[..]));
+        assert_eq!(interpreter(&file[..file.len() - 1]), None);
+        assert_eq!(stack_size(&file), None);
+        assert_eq!(stack_size(&with_header(PT_GNU_STACK, b"")), Some(0x7000));
+    }
+
+    /// Numbers near all limits.
+    fn number() -> impl Strategy<Value = u64> {
+        let edges = [0, PAGE, 3 * PAGE, PROGRAM_MIN, 0x40_0000, PIE_BASE, MMAP_BASE, u64::MAX];
+        let near = (prop::sample::select(edges.to_vec()), 0..3 * PAGE, any::<bool>());
+        near.prop_map(
+            |(edge, by, up)| {
+                if up { edge.wrapping_add(by) } else { edge.wrapping_sub(by) }
+            },
+        )
+    }
+
+    fn segment() -> impl Strategy<Value = (u32, u64, u64, u64, u64)> {
+        // Half of them would be accepted alone; else hardly a file would be.
+        let good =
+            (1..8u64, 0..2 * PAGE, 0..PAGE, 0..2 * PAGE).prop_map(|(page, at, size, bss)| {
+                let flags = if bss > PAGE { 6 } else { 4 };
+                let memory = if flags == 6 { size + bss } else { size };
+                (flags, 0x40_0000 + page * PAGE + at % PAGE, at, size, memory)
+            });
+        prop_oneof![good, (0..8u32, number(), number(), number(), number())]
+    }
+
+    fn holds(elf: &Elf, file: &[u8]) -> Result<(), TestCaseError> {
+        let segments = elf.segments();
+        for s in segments {
+            prop_assert!(PROGRAM_MIN <= s.start() && s.end() <= MMAP_BASE);
+            prop_assert!(s.offset + s.file_size <= file.len() as u64);
+            prop_assert!(s.file_size <= s.memory_size && s.address % PAGE == s.offset % PAGE);
+            prop_assert!(s.access == Access::Write || s.file_size == s.memory_size);
+        }
+        for pair in segments.windows(2) {
+            prop_assert!(pair[0].end() <= pair[1].start());
+        }
+        let inside = |s: &&Segment| (s.start()..s.end()).contains(&elf.entry);
+        prop_assert_eq!(segments.iter().find(inside).map(|s| s.access), Some(Access::Execute));
+        Ok(())
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(at in 0usize..200, bytes in any::<[u8; 8]>()) {
+        fn whatever_segments_are_accepted_are_safe_to_map(
+            kind in 2..4u16,
+            text in any::<bool>(),
+            more in prop::collection::vec(segment(), 0..4),
+        ) {
+            let first = (5, if kind == ET_DYN { 0 } else { TEXT.1 }, 0, PAGE, PAGE);
+            let segments: Vec<_> = text.then_some(first).into_iter().chain(more).collect();
+            prop_assume!(!segments.is_empty());
+            let mut file = file(kind, &segments);
+            if text {
+                file[24..32].copy_from_slice(&(first.1 + 0x100).to_le_bytes());
+            }
+            if let Ok(elf) = Elf::program(&file) {
+                holds(&elf, &file)?;
+            }
+        }
+
+        #[test]
+        fn no_header_makes_it_panic(at in 0usize..200, bytes in any::<[u8; 8]>(), cut in 0..3 * 4096usize) {
             let mut f = file(ET_EXEC, &[TEXT, DATA]);
             f[at..at + 8].copy_from_slice(&bytes);
-            if let Ok(elf) = Elf::program(&f) {
-                for s in elf.segments() {
-                    prop_assert!(s.start() >= PROGRAM_MIN && s.end() <= MMAP_BASE);
-                    prop_assert!(s.offset + s.file_size <= f.len() as u64);
+            for f in [&f[..], &f[..cut]] {
+                let _ = (interpreter(f), stack_size(f));
+                if let Ok(elf) = Elf::program(f) {
+                    holds(&elf, f)?;
                 }
             }
         }
