@@ -5,14 +5,15 @@ use crate::failure::{Result, fail};
 use core::arch::asm;
 use koskit_abi::bootinfo::slot;
 use koskit_abi::{
-    Attributes, BootInfo, CNode, Cap, Endpoint, Error, Fault, Frame, Ipc, IrqControl, IrqHandler,
-    MessageInfo, Notification, Object, Rights, Slot, Table, Tcb, Untyped, VSpace,
+    AsidPool, Attributes, BootInfo, CNode, Cap, Endpoint, Error, Fault, Frame, Ipc, IrqControl,
+    IrqHandler, MessageInfo, Notification, Object, Rights, Slot, Table, Tcb, Untyped, VSpace,
 };
 
 /// Our own TCB, CNode and address space.
 pub const TCB: Tcb = Tcb::at(slot::TCB);
 pub const CNODE: CNode = CNode::at(slot::CNODE);
 pub const VSPACE: VSpace = VSpace::at(slot::VSPACE);
+pub const ASID_POOL: AsidPool = AsidPool::at(slot::ASID_POOL);
 
 /// log2 of the bytes of a test's memory.
 pub const MEMORY_BITS: u32 = 24;
@@ -285,6 +286,18 @@ impl Lab {
                 fail!("thread {badge} stopped by itself: {fault:#x?}")
             }
         }
+    }
+
+    /// Lets others run until a condition holds. On a loaded host they may get nothing for longer
+    /// than one expects.
+    pub fn run_until(&mut self, condition: impl Fn() -> bool) -> Result {
+        for _ in 0..1000 {
+            if condition() {
+                return Ok(());
+            }
+            self.sleep(2)?;
+        }
+        fail!("the others do not run")
     }
 
     /// Where threads' faults arrive.

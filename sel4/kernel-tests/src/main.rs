@@ -11,7 +11,7 @@
 //! and ends with an end event whose status is the number of tests that failed. The crate
 //! `koskit-tests` boots it with the debug and the release kernel, and checks what it says.
 //!
-//! A test gets a [`lab::Lab`], in which it makes threads ([`thread`]). Those
+//! A test gets a [`lab::Lab`], in which it makes threads ([`thread`]) and guests ([`guest`]). Those
 //! run programs of a few instructions ([`program`]), and a test looks at the faults by which they
 //! stop. Everything that it makes is of one untyped, which is revoked after each test: so
 //! every test shows that the kernel can forget what the one before did. A thread that hangs does
@@ -22,6 +22,7 @@
 
 mod console;
 mod failure;
+mod guest;
 mod lab;
 mod program;
 mod tests;

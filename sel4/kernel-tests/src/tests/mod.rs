@@ -2,6 +2,8 @@
 
 mod el0;
 mod faults;
+mod guests;
+mod interrupts;
 mod memory;
 mod messages;
 mod threads;
@@ -71,5 +73,29 @@ tests! {
         waiting_instructions_return
         unaligned_and_exclusive_accesses_work
         privileged_registers_are_closed
+    }
+    guests {
+        a_hypervisor_call_goes_to_the_monitor
+        a_guest_cannot_make_system_calls
+        waiting_and_secure_calls_trap
+        registers_that_reach_others_trap
+        a_device_access_without_mmu_is_told_with_its_address
+        an_access_with_mmu_is_told_with_its_intermediate_address
+        a_vcpus_registers_can_be_read_and_written
+        guests_keep_their_registers_apart
+        aarch32_programs_of_a_guest_stay_aarch32
+        running_guests_can_be_deleted
+        a_vcpu_moves_to_another_thread
+        calls_of_a_vcpu_with_bad_arguments_are_refused
+    }
+    interrupts {
+        an_injected_interrupt_arrives_and_its_end_is_told
+        a_list_register_is_free_when_the_guest_has_ended_its_interrupt
+        an_ended_interrupt_concerns_its_guest_only
+        a_guests_timer_goes_all_the_way
+        each_guest_has_its_own_timer
+        a_timer_waits_for_its_guest
+        a_guest_cannot_keep_its_monitor_from_running
+        an_offset_of_the_virtual_counter_is_its_guests_own
     }
 }

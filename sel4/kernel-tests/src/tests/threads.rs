@@ -1,6 +1,6 @@
 //! Registers, priorities, preemption.
 
-use crate::failure::{Result, ensure, ensure_eq};
+use crate::failure::{Result, ensure_eq};
 use crate::lab::{Lab, TCB};
 use crate::program::{Program, program};
 use koskit_abi::{Object, Registers, Vcpu};
@@ -131,9 +131,9 @@ pub fn threads_keep_their_registers_when_preempted(lab: &mut Lab) -> Result {
     for _ in 0..10 {
         lab.sleep(20)?;
     }
-    let rounds = [0, 8, 16].map(|offset| counters.word(offset));
-    ensure!(rounds.iter().all(|&count| count > 0), "rounds of the threads: {rounds:?}");
-    Ok(())
+    let rounds = || [0, 8, 16].map(|offset| counters.word(offset));
+    let before = rounds();
+    lab.run_until(|| rounds().iter().zip(before).all(|(now, before)| *now > before))
 }
 
 /// Counts at x0 for ever.
@@ -148,14 +148,13 @@ pub fn a_higher_priority_runs_first(lab: &mut Lab) -> Result {
     low.start(lab, counter(), &[counters.address])?;
     high.start(lab, counter(), &[counters.address + 8])?;
     lab.sleep(40)?;
+    lab.run_until(|| counters.word(8) > 0)?;
     ensure_eq!("rounds of the lower priority", counters.word(0), 0);
-    ensure!(counters.word(8) > 0, "the higher priority did not run");
     // Now they change places.
     low.tcb.set_priority(&mut lab.ipc, TCB, 102)?;
-    lab.sleep(5)?;
+    lab.run_until(|| counters.word(0) > 0)?;
     let before = counters.word(8);
     lab.sleep(40)?;
-    ensure!(counters.word(0) > 0, "the raised priority did not run");
     ensure_eq!("rounds of the one that is lower now", counters.word(8), before);
     Ok(())
 }
@@ -163,16 +162,13 @@ pub fn a_higher_priority_runs_first(lab: &mut Lab) -> Result {
 pub fn a_suspended_thread_stands_still(lab: &mut Lab) -> Result {
     let counters = lab.page()?;
     let thread = lab.run(counter(), &[counters.address])?;
-    lab.sleep(5)?;
+    lab.run_until(|| counters.word(0) > 0)?;
     thread.tcb.suspend(&mut lab.ipc)?;
     let before = counters.word(0);
-    ensure!(before > 0, "the thread did not run");
     lab.sleep(20)?;
     ensure_eq!("rounds of the suspended thread", counters.word(0), before);
     thread.tcb.resume(&mut lab.ipc)?;
-    lab.sleep(20)?;
-    ensure!(counters.word(0) > before, "the thread did not go on");
-    Ok(())
+    lab.run_until(|| counters.word(0) > before)
 }
 
 pub fn a_thread_without_a_vcpu_stays_at_el0(lab: &mut Lab) -> Result {
