@@ -10,6 +10,8 @@ mod packages;
 mod platform;
 mod sdk;
 mod sel4;
+mod tally;
+mod test;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -32,6 +34,8 @@ enum Command {
         #[arg(long)]
         twice: bool,
     },
+    /// Check and test everything; the last line says how many passed, failed and were skipped
+    Test,
     /// Make and import the SDK images kos/dev-c-aarch64-kos-linux-musl and kos/busybox
     Sdk,
 }
@@ -50,7 +54,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Build => platform::build(),
         Command::Kernel { twice } => {
-            packages::install(packages::BUILD)?;
+            packages::install(&[packages::BUILD])?;
             let cache = host::cache()?;
             if twice {
                 return kernel::check_reproducible(&cache);
@@ -60,9 +64,10 @@ fn run(command: Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Test => test::run_all(),
         Command::Sdk => {
+            packages::install(&[packages::BUILD, packages::RUN, packages::SDK])?;
             platform::build()?;
-            packages::install(packages::SDK)?;
             sdk::make()
         }
     }

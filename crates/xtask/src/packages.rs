@@ -1,5 +1,6 @@
 //! The Debian packages that the project uses, and installing those that are missing.
 
+use crate::host::step;
 use anyhow::{Context, Result, bail};
 use std::process::Command;
 
@@ -25,25 +26,31 @@ pub const RUST: &[Package] = &[
     ("rustc-web", "compiles Rust for seL4, which the installed toolchain cannot"),
 ];
 
+/// To check Rust for seL4, where Debian's compiler builds it.
+pub const CLIPPY: &[Package] = &[("rust-web-clippy", "checks Rust for seL4")];
+
 /// To boot machines.
 pub const RUN: &[Package] = &[("qemu-system-arm", "the machine that seL4 runs on")];
 
 /// To make the SDK images.
-pub const SDK: &[Package] = &[("mmdebstrap", "unpacks Debian packages into SDK images")];
+pub const SDK: &[Package] = &[
+    ("mmdebstrap", "unpacks Debian packages into SDK images"),
+    ("uidmap", "lets an unprivileged build use more than one user id"),
+];
 
 /// To run every test.
 pub const TEST: &[Package] = &[
     ("qemu-user-static", "runs rewritten programs without seL4, to compare"),
     ("skopeo", "a stranger that reads the images we write"),
-    ("uidmap", "lets an unprivileged build use more than one user id"),
 ];
 
-/// Installs those of the packages that are missing, after naming them.
+/// Installs those of the packages in these groups that are missing, after naming them.
 ///
 /// # Errors
 /// The machine has no apt, we are neither root nor have sudo, or apt fails.
-pub fn install(packages: &[Package]) -> Result<()> {
-    let missing: Vec<_> = packages.iter().filter(|(name, _)| !installed(name)).collect();
+pub fn install(groups: &[&[Package]]) -> Result<()> {
+    let all = groups.iter().copied().flatten();
+    let missing: Vec<_> = all.filter(|(name, _)| !installed(name)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -51,10 +58,10 @@ pub fn install(packages: &[Package]) -> Result<()> {
     for (name, why) in &missing {
         eprintln!("   {name:24} {why}");
     }
-    apt(&["update", "-qq"])?;
+    step("ask Debian which versions there are", || apt(&["update", "-qq"]))?;
     let mut words = vec!["install", "-y", "-qq", "--no-install-recommends"];
     words.extend(missing.iter().map(|(name, _)| *name));
-    apt(&words)
+    step("install them", || apt(&words))
 }
 
 fn installed(package: &str) -> bool {

@@ -14,8 +14,7 @@ use std::thread;
 /// # Errors
 /// A package is missing and cannot be installed, or something does not build.
 pub fn build() -> Result<()> {
-    packages::install(packages::BUILD)?;
-    packages::install(packages::RUN)?;
+    packages::install(&[packages::BUILD, packages::RUN])?;
     let cache = cache()?;
     let toolchain = Toolchain::find()?;
     let folder = root().join("target/platform");

@@ -44,7 +44,7 @@ impl Toolchain {
             return Ok(found);
         }
         let debian = || ["cargo", "rustc"].map(|name| Path::new("/usr/bin").join(name));
-        let installed = packages::install(packages::RUST);
+        let installed = packages::install(&[packages::RUST]);
         if let (Ok(()), Some(found)) = (&installed, Self::probe(debian())) {
             return Ok(found);
         }
@@ -70,9 +70,29 @@ impl Toolchain {
         (prebuilt || source).then_some(Self { cargo, rustc, version, build_std: !prebuilt })
     }
 
+    /// Clippy for all of the workspace in `sel4/`.
+    ///
+    /// # Errors
+    /// Debian's clippy is needed and cannot be installed.
+    pub fn clippy(&self, prefix: &Path) -> Result<Command> {
+        let mut program = self.cargo.clone();
+        if self.debian() {
+            packages::install(&[packages::CLIPPY])?;
+            // Debian's cargo would take the subcommand of rustup, which is earlier on the PATH.
+            program = "/usr/bin/cargo-clippy".into();
+        }
+        let mut command = self.command(&program, &["clippy"], prefix);
+        command.env("CARGO", &self.cargo);
+        Ok(command)
+    }
+
+    fn debian(&self) -> bool {
+        self.rustc == Path::new("/usr/bin/rustc")
+    }
+
     /// A cargo command on the workspace in `sel4/`, for the kernel in `prefix`.
-    pub fn cargo(&self, words: &[&str], prefix: &Path) -> Command {
-        let mut command = Command::new(&self.cargo);
+    fn command(&self, program: &Path, words: &[&str], prefix: &Path) -> Command {
+        let mut command = Command::new(program);
         command
             .current_dir(root().join("sel4"))
             .args(words)
@@ -113,7 +133,7 @@ pub fn build(toolchain: &Toolchain, prefix: &Path, cache: &Path) -> Result<PathB
     let programs = || PROGRAMS.iter().filter(|name| root().join("sel4").join(name).is_dir());
     let mut words = vec!["build", "--release"];
     words.extend(programs().flat_map(|name| ["--bin", name]));
-    run(&mut toolchain.cargo(&words, prefix))?;
+    run(&mut toolchain.command(&toolchain.cargo, &words, prefix))?;
 
     let half = kept.with_extension(format!("half-{}", std::process::id()));
     fs::create_dir_all(&half).with_context(|| format!("cannot create {}", half.display()))?;
@@ -123,6 +143,11 @@ pub fn build(toolchain: &Toolchain, prefix: &Path, cache: &Path) -> Result<PathB
     }
     keep(&half, &kept)?;
     Ok(kept)
+}
+
+/// Has a `cargo test` of the workspace in `sel4/` run here: what of it does not need seL4.
+pub fn test_on_host(cargo: &mut Command, prefix: &Path) {
+    cargo.env("KOSKIT_SEL4_PREFIX_DIR", prefix).env("CARGO_TARGET_DIR", root().join("target/sel4"));
 }
 
 /// What every program is compiled with. Paths in them are relative to the project, so that a

@@ -1,0 +1,163 @@
+//! `./x test`: every check and every test there is, and one summary of them all.
+
+use crate::host::{cache, cargo, output, root, run, step};
+use crate::kernel::{self, Variant};
+use crate::sel4::{self, Toolchain};
+use crate::tally::{Program, Tally};
+use crate::{licences, packages, platform, sdk};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// Sets the machine up, checks and tests.
+///
+/// # Errors
+/// The machine cannot be set up, or something failed; the summary has said what.
+pub fn run_all() -> Result<()> {
+    packages::install(&[packages::BUILD, packages::RUN, packages::SDK, packages::TEST])?;
+    platform::build()?;
+    sdk::make()?;
+    let cache = cache()?;
+    let prefix = kernel::build(Variant::Release, &cache)?;
+    let mut clippy_of_sel4 = Toolchain::find()?.clippy(&prefix)?;
+
+    let mut tally = Tally::default();
+    for manifest in ["Cargo.toml", "sel4/Cargo.toml"] {
+        check(&mut tally, &format!("formatting of {manifest}"), || {
+            component("fmt", "rustfmt")?;
+            run(cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]))
+        });
+    }
+    check(&mut tally, "clippy", || {
+        component("clippy", "clippy")?;
+        let words = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets"];
+        run(cargo().args(words).args(["--", "-D", "warnings"]))
+    });
+    check(&mut tally, "clippy of what runs on seL4", || {
+        run(clippy_of_sel4.args(["--", "-D", "warnings"]))
+    });
+    check(&mut tally, "licences of all dependencies", licences::check);
+    check(&mut tally, "building the kernels twice gives the same bytes", || {
+        kernel::check_reproducible(&cache)
+    });
+    tests(&mut tally, &["--workspace"], |_| {})?;
+    tests(&mut tally, &["--workspace", "--lib", "--manifest-path", "sel4/Cargo.toml"], |cargo| {
+        sel4::test_on_host(cargo, &prefix);
+    })?;
+    summary(&tally)
+}
+
+/// Why a check cannot be made here.
+#[derive(Debug)]
+struct CannotRun(String);
+
+impl std::fmt::Display for CannotRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CannotRun {}
+
+/// Makes sure that cargo has this command.
+fn component(name: &str, component: &str) -> Result<()> {
+    if output(cargo().args([name, "--version"])).is_ok() {
+        return Ok(());
+    }
+    Err(CannotRun(format!("cargo {name} is missing; run `rustup component add {component}`"))
+        .into())
+}
+
+/// Makes a check, which counts as one test.
+fn check(tally: &mut Tally, name: &str, work: impl FnOnce() -> Result<()>) {
+    match step(name, work) {
+        Ok(()) => tally.passed += 1,
+        Err(error) => match error.downcast_ref::<CannotRun>() {
+            Some(CannotRun(why)) => tally.skipped.push((name.to_owned(), why.clone())),
+            None => {
+                eprintln!("{error:#}");
+                tally.failed.push(name.to_owned());
+            }
+        },
+    }
+}
+
+/// Compiles and runs the tests that `cargo test` finds with these words.
+fn tests(tally: &mut Tally, words: &[&str], finish: impl Fn(&mut Command)) -> Result<()> {
+    let command = |more: &[&str]| {
+        // Both streams in one, in the order in which they are written: cargo names on the one
+        // what then runs on the other.
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(cargo().get_program());
+        command.current_dir(root()).args(["test", "--locked", "--no-fail-fast"]).args(words);
+        command.args(more);
+        finish(&mut command);
+        command
+    };
+    let compiled = step("compile the tests", || run(&mut command(&["--no-run", "--quiet"])));
+    if let Err(error) = compiled {
+        eprintln!("{error:#}");
+        tally.failed.push(format!("compiling the tests ({})", words.join(" ")));
+        return Ok(());
+    }
+    // What a test that was killed left behind.
+    let leftovers = root().join("target/tests");
+    if leftovers.exists() {
+        fs::remove_dir_all(&leftovers)
+            .with_context(|| format!("cannot remove {}", leftovers.display()))?;
+    }
+    let mut child = command(&["--color=never", "--", "--show-output", "--color=never"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start sh")?;
+    let stdout = child.stdout.take().expect("it was asked for as a pipe");
+    let (mut program, mut start) = (None, Instant::now());
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("cannot read what the tests print")?;
+        let line = String::from_utf8_lossy(&line);
+        match (Program::announced(&line), &mut program) {
+            (Some(next), _) => {
+                finished(tally, program.take(), start);
+                eprint!("   {:28} ", next.name);
+                (program, start) = (Some(next), Instant::now());
+            }
+            (None, Some(program)) => program.push(&line),
+            (None, None) => {}
+        }
+    }
+    finished(tally, program, start);
+    let status = child.wait().context("cannot wait for the tests")?;
+    if !status.success() && tally.failed.is_empty() {
+        tally.failed.push(format!("cargo test ({status})"));
+    }
+    Ok(())
+}
+
+/// Adds and prints the results of a test program.
+fn finished(tally: &mut Tally, program: Option<Program>, start: Instant) {
+    let Some(program) = program else { return };
+    let lines = program.lines.join("\n");
+    let results = program.finish();
+    eprintln!("{results} ({:.1} s)", start.elapsed().as_secs_f64());
+    if !results.failed.is_empty() {
+        eprintln!("{lines}");
+    }
+    tally.add(results);
+}
+
+fn summary(tally: &Tally) -> Result<()> {
+    for (name, why) in &tally.skipped {
+        println!("skipped: {name}: {why}");
+    }
+    for name in &tally.failed {
+        println!("failed: {name}");
+    }
+    println!("{tally}");
+    if !tally.failed.is_empty() {
+        bail!("{} of the tests failed", tally.failed.len());
+    }
+    Ok(())
+}
