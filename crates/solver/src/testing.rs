@@ -32,6 +32,7 @@ const USER: u32 = 4711;
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
+    crate::init();
     if std::env::var_os(WORLD).is_some() {
         if let Err(e) = crate::namespace::enter() {
             eprintln!("{e}: {:?}", std::error::Error::source(&e));
