@@ -56,19 +56,24 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Decodes a message that came through a fault endpoint; `None` where it is none.
+    /// Decodes a message that came through a fault endpoint; `None` where it is none. Words
+    /// above the message's length are those of an older message, perhaps of somebody else, and
+    /// are never looked at.
     pub fn decode(info: MessageInfo, ipc: &Ipc) -> Option<Self> {
-        let word = |index| ipc.word(index);
+        let word = |index| (index < info.length).then(|| ipc.word(index));
         Some(match info.label {
-            label::CAP => Self::Cap { pc: word(0), cap: word(1) },
-            label::UNKNOWN_SYSCALL => Self::UnknownSyscall { pc: word(8), number: word(12) },
-            label::USER_EXCEPTION => Self::UserException { pc: word(0), syndrome: word(3) },
-            label::VM => {
-                Self::Vm { pc: word(0), address: word(1), fetch: word(2) != 0, syndrome: word(3) }
-            }
-            label::VGIC_MAINTENANCE => Self::VgicMaintenance { index: u8::try_from(word(0)).ok() },
-            label::VCPU => Self::Vcpu { syndrome: word(0) },
-            label::VPPI => Self::Vppi { irq: word(0) },
+            label::CAP => Self::Cap { pc: word(0)?, cap: word(1)? },
+            label::UNKNOWN_SYSCALL => Self::UnknownSyscall { pc: word(8)?, number: word(12)? },
+            label::USER_EXCEPTION => Self::UserException { pc: word(0)?, syndrome: word(3)? },
+            label::VM => Self::Vm {
+                pc: word(0)?,
+                address: word(1)?,
+                fetch: word(2)? != 0,
+                syndrome: word(3)?,
+            },
+            label::VGIC_MAINTENANCE => Self::VgicMaintenance { index: u8::try_from(word(0)?).ok() },
+            label::VCPU => Self::Vcpu { syndrome: word(0)? },
+            label::VPPI => Self::Vppi { irq: word(0)? },
             _ => return None,
         })
     }
