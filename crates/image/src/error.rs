@@ -66,6 +66,9 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A directory that an image is not written to.
+    #[error("{0:?} has files in it and is no OCI image layout; choose a new or an empty directory")]
+    Occupied(PathBuf),
     /// A directory that cannot be made a layer.
     #[error(transparent)]
     Pack(#[from] LayerError),

@@ -2,7 +2,7 @@
 //!
 //! - [`Store`] keeps images in an OCI image layout, safe under concurrent commands and when a
 //!   command is killed. [`Store::resolve`] gives an [`Image`] for a name and a platform,
-//!   [`Store::add_image`] makes one, [`Store::tag`] names it.
+//!   [`Store::add_image`] makes one, [`Store::tag`] names it, [`Store::export`] writes it out.
 //! - [`layer`] turns a layer's tar archive into a directory and back; [`Store::add_layer`] and
 //!   [`Store::layer`] are the ways between an archive and a blob.
 //! - [`Tree`] is all files of an image, merged, in memory.
@@ -12,6 +12,7 @@
 
 mod blob;
 mod error;
+mod export;
 mod image;
 mod json;
 pub mod layer;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 /// What docker ends with where the container's own status is not to be had.
 pub const RUN_FAILED: u8 = 125;
 /// 128 + SIGPIPE, as a shell sees it of programs that the signal ends.
-const BROKEN_PIPE: u8 = 141;
+pub const BROKEN_PIPE: u8 = 141;
 
 /// Tells on standard error what went wrong.
 pub fn report(error: &anyhow::Error, status: u8) -> ExitCode {

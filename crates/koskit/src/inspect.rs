@@ -1,6 +1,6 @@
 //! `koskit inspect`: everything about an image, in docker's shape.
 
-use crate::{names, output};
+use crate::{lower, names, output};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use koskit_image::{Image, Store};
@@ -87,7 +87,7 @@ fn describe(store: &Store, image: &Image) -> Result<Value> {
     let mut object = json!({
         "Id": image.id().as_str(),
         "Digest": digest.as_str(),
-        "RepoTags": tags,
+        "RepoTags": &tags,
         "Created": config["created"],
         "Author": config["author"],
         "Architecture": image.platform.architecture,
@@ -99,7 +99,30 @@ fn describe(store: &Store, image: &Image) -> Result<Value> {
         "Layers": layers,
         "History": config["history"],
     });
+    if let Some(native) = native(store, image, tags.first()) {
+        object["Native"] = native;
+    }
     let fields = object.as_object_mut().expect("it was written as an object");
     fields.retain(|_, value| !value.is_null() && value != "");
     Ok(object)
+}
+
+/// What the image comes to on seL4, or why it cannot run there natively. `None` where that is
+/// not to be known: it is for other machines, or there is no platform yet.
+fn native(store: &Store, image: &Image, name: Option<&String>) -> Option<Value> {
+    if image.platform != names::target() {
+        return None;
+    }
+    let platform = koskit_machine::Platform::find().ok()?;
+    let options = koskit_lower::Options {
+        name: name.cloned().unwrap_or_default(),
+        ..koskit_lower::Options::default()
+    };
+    Some(match lower::lower(store, image, &options, &platform) {
+        Ok(bundle) => bundle.spec_json(),
+        Err(error) => {
+            let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            json!({ "Error": causes.join(": ") })
+        }
+    })
 }

@@ -3,8 +3,10 @@
 mod error;
 mod images;
 mod inspect;
+mod lower;
 mod names;
 mod output;
+mod run;
 mod sdk;
 mod version;
 
@@ -37,8 +39,10 @@ Images are kept in $XDG_DATA_HOME/koskit (~/.local/share/koskit), an OCI image l
 
 #[derive(Subcommand)]
 enum Command {
+    Run(Box<run::Arguments>),
     Images(images::Arguments),
     Inspect(inspect::Arguments),
+    Lower(lower::Arguments),
     Version(version::Arguments),
     #[command(hide = true, subcommand)]
     Sdk(sdk::Command),
@@ -50,8 +54,10 @@ fn main() -> ExitCode {
         Err(error) => return error::usage(&error),
     };
     let done = match arguments.command {
+        Command::Run(arguments) => return run::run(&arguments),
         Command::Images(arguments) => images::images(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Lower(arguments) => lower::write(&arguments),
         Command::Version(arguments) => version::version(&arguments),
         Command::Sdk(sdk::Command::Import(arguments)) => sdk::import(&arguments),
     };

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use koskit_image::{Error, Image, Store};
 use koskit_llb::{Platform, Reference};
+use std::collections::BTreeMap;
 
 /// What runs on a seL4 machine.
 pub fn target() -> Platform {
@@ -69,6 +70,18 @@ pub fn parts(name: &Reference) -> (String, String) {
 /// The first digits of a digest, enough to tell images apart.
 pub fn short_id(id: &koskit_llb::Digest) -> String {
     id.hex()[..12].to_owned()
+}
+
+/// Options that are given as NAME=VALUE.
+///
+/// # Errors
+/// One of them is not.
+pub fn pairs(what: &str, given: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => anyhow::bail!("the {what} {text:?} is not of the form NAME=VALUE"),
+    };
+    given.iter().map(pair).collect()
 }
 
 /// A time as an image's configuration has it: RFC 3339, in UTC.

@@ -53,9 +53,8 @@ pub struct Paint(bool);
 impl Paint {
     /// For standard error: on where it is a terminal and `NO_COLOR` is not set.
     pub fn stderr() -> Self {
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self(io::stderr().is_terminal() && !set("NO_COLOR") && !dumb)
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self(is_live() && !refused)
     }
 
     /// Whether there are colours.
@@ -67,6 +66,12 @@ impl Paint {
     pub fn with(self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// Whether standard error is a terminal on which a line can change.
+pub fn is_live() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+    io::stderr().is_terminal() && !dumb
 }
 
 /// Text in columns, as wide as their widest cell and three spaces apart.

@@ -1,7 +1,7 @@
 //! `koskit sdk import`: how `./x sdk` puts its images into the store.
 
 use crate::names;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use koskit_image::{Limits, Tree};
 use koskit_llb::{Platform, Reference};
@@ -50,19 +50,13 @@ pub fn import(arguments: &Import) -> Result<()> {
     without_devices(BufReader::new(file), &mut writer).with_context(unreadable)?;
     let layer = writer.finish()?;
 
-    let mut labels = serde_json::Map::new();
-    for label in &arguments.label {
-        let Some((name, value)) = label.split_once('=') else {
-            bail!("the label {label:?} is not NAME=VALUE");
-        };
-        labels.insert(name.to_owned(), json!(value));
-    }
+    let labels = names::pairs("label", &arguments.label)?;
     let config = json!({
-        "created": crate::names::created(0),
+        "created": names::created(0),
         "architecture": arguments.platform.architecture,
         "os": arguments.platform.os,
         "config": { "Env": arguments.env, "Cmd": arguments.cmd, "Labels": labels },
-        "history": [{ "created": crate::names::created(0), "created_by": "koskit sdk import" }],
+        "history": [{ "created": names::created(0), "created_by": "koskit sdk import" }],
     });
     let image = store.add_image(&config, &[layer])?;
     // An archive that no build could use is better found now.
