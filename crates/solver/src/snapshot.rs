@@ -682,20 +682,24 @@ mod tests {
             let snapshots = Snapshots::open(dir).unwrap();
             let mut snapshot = Snapshot::scratch();
             for n in 0..200 {
-                let active = match snapshots.prepare(&snapshot) {
-                    Ok(active) => active,
-                    Err(SnapshotError::Mount { source, .. })
-                        if n > 90 && source.raw_os_error() == Some(22) =>
-                    {
-                        return println!("skipped: this kernel has no lowerdir+");
-                    }
-                    Err(e) => panic!("{e}: {:?}", std::error::Error::source(&e)),
-                };
-                fs::write(active.path().join(n.to_string()), "").unwrap();
-                snapshot = active.commit(&key(&n.to_string())).unwrap();
+                // As Snapshots::prepare does it, without the mount.
+                let work = snapshots.work().unwrap();
+                fs::create_dir(work.path().join("files")).unwrap();
+                fs::write(work.path().join("files").join(n.to_string()), "").unwrap();
+                snapshot = work.keep(&key(&n.to_string()), &snapshot).unwrap();
             }
-            assert_eq!(snapshot.depth(), 200);
-            assert_eq!(names(&snapshots.view(&snapshot).unwrap().path()).len(), 200);
+            let active = match snapshots.prepare(&snapshot) {
+                Ok(active) => active,
+                Err(SnapshotError::Mount { source, .. }) if source.raw_os_error() == Some(22) => {
+                    return println!("skipped: this kernel has no lowerdir+");
+                }
+                Err(e) => panic!("{e}: {:?}", std::error::Error::source(&e)),
+            };
+            fs::write(active.path().join("last"), "").unwrap();
+            let snapshot = active.commit(&key("last")).unwrap();
+            assert_eq!(snapshot.depth(), 201);
+            assert_eq!(names(&snapshots.view(&snapshot).unwrap().path()).len(), 201);
+            assert_eq!(snapshots.get(&key("last")).unwrap(), Some(snapshot));
         });
     }
 

@@ -18,6 +18,8 @@ pub enum World {
     Many,
     /// A user with none.
     Single,
+    /// Root without CAP_SYS_ADMIN, as in a container.
+    Bare,
 }
 
 /// Names the world to a program that is started again.
@@ -48,6 +50,7 @@ pub fn inside<F: Fn(World, &Path)>(test: F) {
         let world = match world.to_str() {
             Some("Root") => World::Root,
             Some("Many") => World::Many,
+            Some("Bare") => World::Bare,
             _ => World::Single,
         };
         return test(world, &PathBuf::from(std::env::var_os(DIRECTORY).unwrap()));
@@ -56,8 +59,11 @@ pub fn inside<F: Fn(World, &Path)>(test: F) {
     let name = std::any::type_name::<F>();
     let name = name.split_once("::").unwrap().1.trim_end_matches("::{{closure}}");
     let root = rustix::process::getuid().is_root();
-    let worlds: &[World] =
-        if root { &[World::Root, World::Many, World::Single] } else { &[World::Single] };
+    let worlds: &[World] = if root {
+        &[World::Root, World::Many, World::Single, World::Bare]
+    } else {
+        &[World::Single]
+    };
     for &world in worlds {
         if let Err(why) = run(name, world) {
             println!("skipped: {name} as {world:?}: {why}");
@@ -71,15 +77,18 @@ fn run(name: &str, world: World) -> Result<(), String> {
     let root = rustix::process::getuid().is_root();
     let mut command = Command::new("/bin/sh");
     command.arg("-c");
-    if root && world != World::Root {
+    let other_user = root && matches!(world, World::Many | World::Single);
+    if root && world != World::Root && Command::new("setpriv").arg("--version").output().is_err() {
+        return Err("there is no setpriv".into());
+    }
+    if world == World::Bare {
+        command.arg("exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin \"$@\"");
+    } else if other_user {
         let readable = |path: &Path| {
             path.ancestors().all(|p| fs::metadata(p).is_ok_and(|m| m.permissions().mode() & 5 == 5))
         };
         if !readable(&program) {
             return Err(format!("other users may not read {}", program.display()));
-        }
-        if Command::new("setpriv").arg("--version").output().is_err() {
-            return Err("there is no setpriv".into());
         }
         std::os::unix::fs::chown(dir.path(), Some(USER), Some(USER)).unwrap();
         let (ids, users) = (dir.path().join("ids"), dir.path().join("users"));
@@ -101,7 +110,7 @@ fn run(name: &str, world: World) -> Result<(), String> {
     }
     command.arg("sh").arg(&program).args(["--exact", name, "--nocapture"]);
     command.env(WORLD, format!("{world:?}")).env(DIRECTORY, dir.path());
-    if root && world != World::Root {
+    if other_user {
         let mut outer = Command::new("unshare");
         outer.arg("--mount").arg(command.get_program()).args(command.get_args());
         outer.env(WORLD, format!("{world:?}")).env(DIRECTORY, dir.path());

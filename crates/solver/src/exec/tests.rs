@@ -286,6 +286,50 @@ fn cancelling_kills_everything_at_once() {
 }
 
 #[test]
+fn a_killed_build_leaves_no_process() {
+    const VICTIM: &str = "KOSKIT_TEST_VICTIM";
+    inside(|_, dir| {
+        let (_snapshots, active) = root(dir);
+        // No other process has this argument.
+        let time = format!("1000.{}", std::process::id());
+        if let Ok(time) = std::env::var(VICTIM) {
+            let script = format!("setsid sleep {time} & trap '' TERM HUP; sleep {time}");
+            let _ = outcome(&shell(&script), &active.path());
+            unreachable!("it was killed before");
+        }
+        let sleeping = || {
+            let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+            let lines = processes.filter_map(|p| fs::read(p.path().join("cmdline")).ok());
+            let wanted = format!("sleep\0{time}\0");
+            lines.filter(|line| line == wanted.as_bytes()).count()
+        };
+        let until = |count| {
+            let start = Instant::now();
+            while sleeping() != count {
+                assert!(start.elapsed() < Duration::from_secs(60), "{} sleep", sleeping());
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        let test = "exec::tests::a_killed_build_leaves_no_process";
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test])
+            .env(VICTIM, &time)
+            .env("KOSKIT_TEST_DIRECTORY", dir.join("victim"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        until(2);
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        until(0);
+        let left =
+            |snapshots: &Snapshots| fs::read_dir(snapshots.path().join("active")).unwrap().count();
+        let victims = Snapshots::open(&dir.join("victim")).unwrap();
+        assert_eq!(left(&victims), 0);
+    });
+}
+
+#[test]
 fn several_commands_run_at_the_same_time() {
     inside(|_, dir| {
         let (snapshots, active) = root(dir);
