@@ -54,13 +54,14 @@ pub enum Event<'a> {
         /// The fault and its address, as a sentence.
         what: &'a str,
     },
-    /// All of a container was given back.
+    /// All of a container was given back: then `before` and `after` are equal, whatever other
+    /// containers came and went in the meantime.
     Removed {
         /// Its number.
         container: u8,
-        /// Free bytes before it was created.
+        /// Bytes that were free or had by other containers before it was created.
         before: u64,
-        /// Free bytes now.
+        /// Bytes that are free or had by other containers now.
         after: u64,
     },
     /// The last container has ended; nothing happens on this machine any more.

@@ -4,7 +4,7 @@ use core::arch::{asm, global_asm};
 use core::fmt;
 use core::ops::Range;
 use core::slice;
-use koskit_spec::archive::{self, Entry as File};
+use koskit_spec::archive;
 
 /// Physical addresses where kernel and root server may go: from the start of memory up to
 /// where this loader is.
@@ -25,7 +25,7 @@ global_asm!(
 );
 
 extern "C" fn start(reset: u64) -> ! {
-    crate::boot::boot(reset)
+    crate::boot(reset)
 }
 
 /// The level that the processor is at.
@@ -61,46 +61,37 @@ impl fmt::Write for Serial {
     }
 }
 
-/// The machine's memory, in two halves that do not overlap.
-pub struct Memory {
-    range: Range<u64>,
+/// Bytes of the boot archive. The board has memory for the largest one, which nobody writes.
+///
+/// # Panics
+/// They lie outside of it.
+pub fn archive_bytes(offset: u64, size: u64) -> &'static [u8] {
+    assert!(offset <= archive::SIZE_MAX && size <= archive::SIZE_MAX - offset);
+    // SAFETY: inside the archive, which is memory that only QEMU has written to.
+    unsafe { slice::from_raw_parts((archive::BASE + offset) as *const u8, size as usize) }
 }
 
+/// The memory where kernel and root server go.
+pub struct Memory(());
+
 impl Memory {
-    /// The boot archive, which is only read. The board has memory for the largest one.
-    pub fn archive() -> Self {
-        Self { range: archive::BASE..archive::BASE + archive::SIZE_MAX }
+    /// Takes it.
+    ///
+    /// # Safety
+    /// To be called once.
+    pub const unsafe fn take() -> Self {
+        Self(())
     }
 
-    /// Where kernel and root server go. To be asked for once.
-    pub fn kernel() -> Self {
-        Self { range: KERNEL }
-    }
-
-    /// The first page of the archive.
-    pub fn header(&self) -> &'static [u8] {
-        self.bytes(0, 4096)
-    }
-
-    /// The bytes of an entry of the archive.
-    pub fn file(&self, entry: File) -> &'static [u8] {
-        self.bytes(entry.offset, entry.size)
-    }
-
-    fn bytes(&self, offset: u64, size: u64) -> &'static [u8] {
-        let room = self.range.end - self.range.start;
-        assert!(self.range.start == archive::BASE && offset <= room && size <= room - offset);
-        // SAFETY: inside the archive, which is memory that nobody writes to.
-        unsafe { slice::from_raw_parts((archive::BASE + offset) as *const u8, size as usize) }
-    }
-
-    /// Writes `bytes` at a physical address, and zeroes up to `size`.
+    /// Writes `bytes` at a physical address, and zeroes from there up to `size`.
+    ///
+    /// # Panics
+    /// Not all of it lies in [`KERNEL`].
     pub fn put(&mut self, address: u64, bytes: &[u8], size: u64) {
-        let room = self.range.end.saturating_sub(address);
-        assert!(self.range.start == KERNEL.start && address >= KERNEL.start);
-        assert!(size <= room && bytes.len() as u64 <= size);
-        // SAFETY: inside the range, which holds nothing that a reference points to: the
-        // loader and its stack lie above it, the archive as well.
+        assert!(KERNEL.contains(&address) && size <= KERNEL.end - address);
+        assert!(bytes.len() as u64 <= size);
+        // SAFETY: inside the range, to which this is the only reference: the loader and its
+        // stack lie above it, and the archive as well.
         let to = unsafe { slice::from_raw_parts_mut(address as *mut u8, size as usize) };
         let (head, tail) = to.split_at_mut(bytes.len());
         head.copy_from_slice(bytes);

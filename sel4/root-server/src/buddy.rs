@@ -53,12 +53,14 @@ pub struct Buddy {
     pieces: [Piece; PIECES],
 }
 
-impl Buddy {
-    /// Books without any memory.
-    pub const fn new() -> Self {
+/// Books without any memory.
+impl Default for Buddy {
+    fn default() -> Self {
         Self { pieces: [Piece { bits: 0, state: State::Nothing }; PIECES] }
     }
+}
 
+impl Buddy {
     /// Adds a free piece of 2^`bits` bytes; its index, unless there are too many.
     pub fn add(&mut self, bits: u32) -> Option<usize> {
         let index = self.pieces.iter().position(|piece| piece.state == State::Nothing)?;
@@ -173,6 +175,7 @@ impl Buddy {
 mod tests {
     use super::*;
     use std::collections::HashMap;
+    use std::vec::Vec;
 
     /// A kernel: where each piece is.
     #[derive(Default)]
@@ -212,7 +215,7 @@ mod tests {
     }
 
     fn machine(pieces: &[u32]) -> (Buddy, Kernel) {
-        let (mut buddy, mut kernel, mut start) = (Buddy::new(), Kernel::default(), 1 << 40);
+        let (mut buddy, mut kernel, mut start) = (Buddy::default(), Kernel::default(), 1 << 40);
         for &bits in pieces {
             kernel.start.insert(buddy.add(bits).unwrap(), start);
             start += 1 << 40;

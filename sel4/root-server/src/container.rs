@@ -1,8 +1,8 @@
 //! What is checked before a container is created.
 
-use crate::buddy::TakeError;
 use core::fmt;
 use koskit_abi::Error;
+use koskit_root_server::buddy::TakeError;
 use koskit_spec::archive::{Entry, Kind};
 use koskit_spec::contract::{Contract, ContractError, Process};
 use koskit_spec::elf::{Elf, ElfError};

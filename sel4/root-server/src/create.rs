@@ -7,7 +7,6 @@
 
 use crate::container::{Admitted, File, Refusal};
 use crate::files::Files;
-use crate::seed;
 use crate::serve::Server;
 use crate::space::{self, Space, TCB};
 use crate::start;
@@ -17,6 +16,7 @@ use koskit_abi::{
     AsidPool, Attributes, CNode, CNodeGuard, Endpoint, Error, Frame, Ipc, Object, Registers,
     Result, Rights, Slot, Space as Spaces, Table, Tcb, Untyped, VSpace,
 };
+use koskit_root_server::seed;
 use koskit_spec::elf::{Access, Elf, Segment};
 use koskit_spec::info::Info;
 use koskit_spec::layout::{self, LARGE_PAGE, PAGE, slot};

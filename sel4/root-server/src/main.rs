@@ -8,12 +8,12 @@
 //! | `space` | this thread's own CSpace: which capability is where |
 //! | `window` | this thread's own address space: the few things that it maps |
 //! | `console` | the serial port, shared by streams |
-//! | `buddy`, `memory` | which memory is free; untypeds, cut, taken and made whole again |
+//! | [`buddy`](koskit_root_server::buddy), `memory` | which memory is free; untypeds, cut, taken and made whole again |
 //! | `files` | the boot archive: kernel, libkos, programs, initrds |
 //! | `container` | what is checked before a container is created |
 //! | `create` | its objects, all from one untyped |
-//! | `report` | faults in words |
-//! | `seed` | random seeds |
+//! | [`report`](koskit_root_server::report) | faults in words |
+//! | [`seed`](koskit_root_server::seed) | random seeds |
 //! | `serve` | the machine's life: create all, answer, remove, end |
 //!
 //! `unsafe` is in `start`, `window` and `console` only. There is no heap: what grows is
@@ -24,29 +24,15 @@
 //! It ends by the request EXIT or by a fault. Then one revoke of its untyped destroys all of
 //! it, and the untyped is retyped whole, which seL4 refuses while anything of it is left:
 //! that is the proof that all memory is back.
-#![cfg_attr(not(test), no_std, no_main)]
-// A unit test sees the pure modules only.
-#![cfg_attr(test, allow(dead_code))]
+#![no_std]
+#![no_main]
 
-mod buddy;
-mod report;
-mod seed;
-
-#[cfg(target_os = "none")]
 mod console;
-#[cfg(target_os = "none")]
 mod container;
-#[cfg(target_os = "none")]
 mod create;
-#[cfg(target_os = "none")]
 mod files;
-#[cfg(target_os = "none")]
 mod memory;
-#[cfg(target_os = "none")]
 mod serve;
-#[cfg(target_os = "none")]
 mod space;
-#[cfg(target_os = "none")]
 mod start;
-#[cfg(target_os = "none")]
 mod window;

@@ -1,8 +1,8 @@
 //! The machine's memory: all of it is in untypeds, and the books are kept by `buddy`.
 
-use crate::buddy::{Buddy, Knife, PIECES, TakeError};
 use crate::space::Space;
 use koskit_abi::{BootInfo, Error, Ipc, Object, Result, Untyped};
+use koskit_root_server::buddy::{Buddy, Knife, PIECES, TakeError};
 
 /// Smallest piece that is worth keeping books of: a page.
 const LEAST: u32 = 12;
@@ -45,7 +45,7 @@ impl Memory {
             whole: space.slots(count),
             made: [false; PIECES],
         };
-        let mut memory = Self { buddy: Buddy::new(), caps };
+        let mut memory = Self { buddy: Buddy::default(), caps };
         let others = info.untypeds().filter(|untyped| untyped.slot != ours.0.0);
         for untyped in others.filter(|untyped| !untyped.device && untyped.bits >= LEAST) {
             if let Some(piece) = memory.buddy.add(untyped.bits) {

@@ -88,6 +88,7 @@ impl Display for Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::string::{String, ToString};
 
     fn vm(address: u64, fetch: bool, syndrome: u64) -> String {
         Sentence(Fault::Vm { pc: 0x40_0000, address, fetch, syndrome }).to_string()

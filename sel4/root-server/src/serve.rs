@@ -5,12 +5,12 @@ use crate::container::{self, Admitted, Refusal};
 use crate::create::{self, FAULT_BADGE};
 use crate::files::Files;
 use crate::memory::{Memory, Taken};
-use crate::report::{self, Sentence};
 use crate::space::Space;
 use crate::start::{self, Start};
 use crate::window::Window;
 use core::fmt::{self, Write};
 use koskit_abi::{Endpoint, Error, Fault, Frame, Ipc, MessageInfo, Object, Tcb, Untyped};
+use koskit_root_server::report::{self, Sentence};
 use koskit_spec::archive::{ArchiveError, BASE, ENTRIES_MAX, Kind};
 use koskit_spec::contract::Contract;
 use koskit_spec::info::request;
@@ -56,7 +56,7 @@ struct Container {
     contract: Contract,
     memory: Taken,
     tcb: Tcb,
-    /// Free bytes before it was created, and those that other containers had.
+    /// Bytes that were free or had by other containers before it was created.
     before: u64,
 }
 

@@ -1,4 +1,10 @@
-//! The ELF files of kernel and root server: where their bytes go.
+//! The ELF files of kernel and root server: where their bytes go. The part of the loader that
+//! needs no machine, and so is tested where it is built.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
 
 use core::fmt;
 use core::ops::Range;
@@ -122,6 +128,8 @@ fn word(from: &[u8], at: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec;
+    use std::vec::Vec;
 
     /// A file with one segment of three bytes in a page and a half.
     fn file() -> Vec<u8> {
