@@ -60,8 +60,16 @@ pub fn program(name: &str) -> PathBuf {
         let flags = ["-nostdlib", "-static-pie", "-Wl,--no-dynamic-linker,-z,text"];
         compile(name, &assembler, &flags.map(String::from))
     } else {
-        compile(name, &source("c"), &["-O2".into(), format!("-specs={}", specs().display())])
+        compile_c(name, &source("c"))
     }
+}
+
+/// Compiles a file of C as [`program`] does.
+///
+/// # Panics
+/// It does not compile.
+pub fn compile_c(name: &str, source: &Path) -> PathBuf {
+    compile(name, source, &["-O2".into(), format!("-specs={}", specs().display())])
 }
 
 /// Compiles a file of C or assembler with Debian's cross compiler and these flags only, and

@@ -16,7 +16,7 @@ fn folder(name: &str) -> Option<PathBuf> {
     };
     let folder = root.join(name);
     if !folder.is_dir() {
-        eprintln!("skipped: {} is not there", folder.display());
+        println!("skipped: {} is not there", folder.display());
         return None;
     }
     Some(folder)

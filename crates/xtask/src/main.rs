@@ -3,6 +3,7 @@
 //! nothing of koskit itself lives here.
 
 mod content;
+mod demo;
 mod host;
 mod kernel;
 mod licences;
@@ -18,26 +19,45 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "./x", about = "Builds, shows and tests koskit", disable_help_subcommand = true)]
+#[command(
+    name = "./x",
+    bin_name = "./x",
+    about = "Shows, builds and tests koskit. Missing Debian packages are named, then installed.",
+    after_help = EXAMPLES,
+    max_term_width = 100
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  ./x demo                            build the talk's hello from its Dockerfile, run it on seL4
+  ./x test                            before a change is proposed
+  ./x build && target/release/koskit  work with the command line that you have changed
+
+What is built goes to target/ and, by its content, to $XDG_CACHE_HOME/koskit (~/.cache/koskit);
+images go to $XDG_DATA_HOME/koskit (~/.local/share/koskit).";
+
 #[derive(Subcommand)]
 enum Command {
+    /// Set everything up, build examples/hello and run it on seL4
+    Demo,
+    /// Check and test everything; the last line says how many passed, failed and were skipped
+    Test,
     /// Build target/release/koskit, and all that a machine boots with
     Build,
+    /// Count the instructions from the machine's reset to the end of hello; writes bench/results
+    Bench,
+    /// Make and import the SDK images kos/dev-c-aarch64-kos-linux-musl and kos/busybox
+    Sdk,
     /// Build the seL4 kernels, release and debug, and say where they are
     Kernel {
         /// Instead, build each twice from nothing, and fail unless both have the same bytes
         #[arg(long)]
         twice: bool,
     },
-    /// Check and test everything; the last line says how many passed, failed and were skipped
-    Test,
-    /// Make and import the SDK images kos/dev-c-aarch64-kos-linux-musl and kos/busybox
-    Sdk,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +72,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
+        Command::Demo => demo::demo(),
+        Command::Bench => demo::bench(),
         Command::Build => platform::build(),
         Command::Kernel { twice } => {
             packages::install(&[packages::BUILD])?;
