@@ -168,6 +168,27 @@ fn all_memory_of_each_container_is_given_back() {
 }
 
 #[test]
+fn whatever_a_container_makes_of_its_memory_comes_back() {
+    let ran = boot(&[simple("maker"), simple("status"), simple("maker")]);
+    assert_eq!(ran.output(), "I have made all that I can make\n", "{ran}");
+    let exited = [(1, 0), (2, 7), (3, 0)]
+        .map(|(number, status)| format!("exited container={number} status={status}"));
+    order(&ran, &exited.each_ref().map(String::as_str));
+}
+
+#[test]
+fn the_kernel_that_checks_itself_finds_nothing_wrong() {
+    let names = ["maker", "hostile", "forger", "zeroes", "status"];
+    let mut containers: Vec<_> = names.map(simple).into();
+    containers.extend(["r", "w", "j", "u", "b", "c"].map(|word| container("faults", word, |_| {})));
+    let options = Options { debug_kernel: true, ..Options::default() };
+    // A failed assertion stops the machine, which is an error.
+    let ran = koskit_tests::boot(&containers, &options).unwrap();
+    assert_eq!(ran.ended.before, ran.ended.after, "{ran}");
+    order(&ran, &["exited container=1 status=0", "exited container=2 status=0"]);
+}
+
+#[test]
 fn two_containers_of_one_image_run_at_once_and_share_nothing_they_write() {
     let ran = boot(&[simple("status"), simple("status")]);
     let events = ["started container=1", "started container=2", "exited container="];

@@ -30,6 +30,9 @@ impl Console {
     /// Tells what happened.
     pub fn tell(&mut self, event: Event<'_>) {
         let _ = writeln!(self.stream(0, Kind::Event), "{event}");
+        // A debugging kernel writes to the same port. Its text shall be the machine's log, and
+        // not the beginning of the next event's line.
+        self.stream(0, Kind::Log).write(b"");
     }
 
     /// A stream of a container; 0 is the machine.
