@@ -28,7 +28,7 @@ use thiserror::Error;
 
 pub(crate) use archive::{Entry, EntryKind, Reader};
 pub use limits::Limits;
-pub use pack::{PackOptions, pack};
+pub use pack::{PackOptions, pack, recorded_owner};
 pub use unpack::{OverlayXattr, Ownership, UnpackOptions, unpack};
 pub(crate) use write::Writer;
 
@@ -192,7 +192,7 @@ fn is_reserved(name: &OsStr) -> bool {
 
 /// Whether an extended attribute belongs to the files of an image, rather than to the machine
 /// that they lie on. Those of overlayfs and our own would change what a mount shows.
-pub(crate) fn is_portable(xattr: &OsStr) -> bool {
+pub fn is_portable(xattr: &OsStr) -> bool {
     let name = xattr.as_bytes();
     name == b"security.capability"
         || name.starts_with(b"user.")

@@ -18,10 +18,15 @@ pub struct DigestError(pub String);
 impl Digest {
     /// The digest of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
+        Self::from_bytes(Sha256::digest(bytes).into())
+    }
+
+    /// The digest that was computed elsewhere.
+    pub fn from_bytes(sha256: [u8; 32]) -> Self {
         use fmt::Write as _;
         let mut text = String::with_capacity(7 + 64);
         text.push_str("sha256:");
-        for byte in Sha256::digest(bytes) {
+        for byte in sha256 {
             write!(text, "{byte:02x}").expect("writing to a String cannot fail");
         }
         Self(text)

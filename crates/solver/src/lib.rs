@@ -1,16 +1,44 @@
 //! Runs LLB here, with no daemon.
 //!
+//! [`Solver::solve`] takes a [`koskit_llb::Graph`] and gives the layers of its result. It does
+//! what vertices say, several at once where they do not need each other, and keeps what comes
+//! out: a step whose inputs are what they were is not done again.
+//!
+//! - `schedule` runs a graph on threads.
+//! - `solver` knows the kinds of vertices; `source`, `copy` and `run` what each of them means.
+//! - `cache` names results. A name is a digest of what a step does, of the names of what it
+//!   starts from and, for files that are copied, of the files: what the user has touched, but
+//!   not changed, changes no name.
+//!
 //! What a build needs of the machine is in [`namespace`] (the right to mount, without being
-//! root), [`snapshot`] (file systems that are kept from one build to the next), [`rooted`]
-//! (paths in a file system that nobody trusts) and [`exec`] (a process in such a file system).
+//! root), [`snapshot`] (file systems that are kept from one build to the next), [`rooted`] and
+//! `files` (paths in a file system that nobody trusts, and what COPY does there) and [`exec`] (a
+//! process in such a file system).
 
+mod cache;
+mod copy;
+mod error;
+mod event;
 pub mod exec;
+mod files;
+mod filesystem;
+mod glob;
 pub mod namespace;
 mod overlay;
 pub mod rooted;
+mod run;
+mod schedule;
 pub mod snapshot;
+mod solver;
+mod source;
 #[cfg(test)]
 mod testing;
+
+pub use error::{Problem, SolveError};
+pub use event::Event;
+pub use exec::Stream;
+pub use files::{FileError, Place};
+pub use solver::{Options, Solved, Solver, Sources};
 
 /// Must be the first thing that a program does which solves graphs: a process in a container
 /// begins its life as this very program, started again, and then this does not return.

@@ -283,6 +283,24 @@ impl Snapshots {
         stacks.map(|stack| self.top(store, &stack, options)).collect()
     }
 
+    /// For each layer of a snapshot, lowest first, whether it differs from what is below it.
+    ///
+    /// # Errors
+    /// The cache cannot be read.
+    pub fn changed(&self, snapshot: &Snapshot) -> Result<Vec<bool>, SnapshotError> {
+        let mut changed = Vec::with_capacity(snapshot.layers.len());
+        let mut below = (0o755, 0, 0);
+        for name in &snapshot.layers {
+            let files = self.layer(name).join("files");
+            let metadata = fs::symlink_metadata(&files).map_err(failed("read", &files))?;
+            let root = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+            let mut names = fs::read_dir(&files).map_err(failed("read", &files))?;
+            changed.push(root != below || names.next().is_some());
+            below = root;
+        }
+        Ok(changed)
+    }
+
     /// The topmost layer.
     fn top(
         &self,

@@ -247,7 +247,7 @@ fn sized(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::R
 }
 
 /// Reads [`OWNER_XATTR`].
-pub(super) fn recorded_owner(value: &[u8]) -> Option<(u32, u32)> {
+pub fn recorded_owner(value: &[u8]) -> Option<(u32, u32)> {
     let (uid, gid) = std::str::from_utf8(value).ok()?.split_once(':')?;
     Some((uid.parse().ok()?, gid.parse().ok()?))
 }

@@ -1,0 +1,215 @@
+//! File ops: files copied, made and removed, without a command.
+
+use std::collections::BTreeMap;
+
+use koskit_llb::{Digest, pb};
+use pb::file_action::Action;
+use pb::user_opt::User;
+
+use crate::Problem;
+use crate::cache::KeyBuilder;
+use crate::files::{
+    Changes, FileError, Filter, Find, Ids, ModeChange, Ownership, Root, Selection, Target, View,
+    lookup,
+};
+use crate::filesystem::{FileSystem, Layers};
+use crate::glob::Patterns;
+use crate::snapshot;
+
+/// A file op, checked: one change after the other to one file system.
+pub(crate) struct FileOp<'a> {
+    /// Which input is changed; `None` is an empty file system.
+    pub base: Option<usize>,
+    actions: &'a [pb::FileAction],
+    inputs: usize,
+}
+
+/// The file systems that an op copies from, as they were seen when its key was found, and what
+/// it takes of them.
+pub(crate) struct Found {
+    sources: BTreeMap<usize, Source>,
+    /// For each action; `None` for one that copies nothing.
+    selections: Vec<Option<Selection>>,
+}
+
+/// A source that is held open.
+struct Source {
+    view: View,
+    /// Its mount, which ends with this.
+    _mount: Option<snapshot::View>,
+}
+
+impl<'a> FileOp<'a> {
+    /// Checks that koskit can do it.
+    pub fn new(op: &'a pb::FileOp, inputs: usize) -> Result<Self, Problem> {
+        let unsupported = |what: &str| Err(Problem::Unsupported(what.into()));
+        for (i, action) in op.actions.iter().enumerate() {
+            let last = i + 1 == op.actions.len();
+            let in_order = i == 0 || action.input == (inputs + i - 1) as i64;
+            if !in_order || action.output != if last { 0 } else { -1 } {
+                return unsupported("a file op with several results");
+            }
+            if action.secondary_input >= inputs as i64 {
+                return unsupported("a file op that copies out of itself");
+            }
+            if let Some(Action::Copy(copy)) = &action.action {
+                if copy.attempt_unpack_docker_compatibility {
+                    return unsupported("unpacking archives as ADD does");
+                }
+                if copy.always_replace_existing_dest_paths || !copy.required_paths.is_empty() {
+                    return unsupported("a copy that replaces directories");
+                }
+            }
+        }
+        let base = usize::try_from(op.actions[0].input).ok();
+        Ok(Self { base, actions: &op.actions, inputs })
+    }
+
+    /// The inputs of which all matters, in order: the base, and those in which users are looked
+    /// up. Of all others only what is copied does.
+    pub fn whole_inputs(&self) -> Vec<usize> {
+        let mut whole: Vec<usize> = self.base.into_iter().collect();
+        for action in self.actions {
+            let Some(owner) = owner(action) else { continue };
+            for user in [&owner.user, &owner.group].into_iter().flatten() {
+                if let Some(User::ByName(named)) = &user.user {
+                    whole.extend(usize::try_from(named.input));
+                }
+            }
+        }
+        whole.sort_unstable();
+        whole.dedup();
+        whole
+    }
+
+    /// Finds all files that are to be copied, and adds their digests to a key.
+    pub fn find(
+        &self,
+        inputs: &[FileSystem],
+        key: KeyBuilder,
+        mount: &dyn Fn(&Layers) -> Result<snapshot::View, Problem>,
+        ownership: Ownership,
+    ) -> Result<(Found, Digest), Problem> {
+        let mut key = key;
+        let mut found = Found { sources: BTreeMap::new(), selections: Vec::new() };
+        for action in self.actions {
+            let Some(Action::Copy(copy)) = &action.action else {
+                found.selections.push(None);
+                continue;
+            };
+            // An empty file system is one more input.
+            let index = usize::try_from(action.secondary_input).unwrap_or(self.inputs);
+            if let std::collections::btree_map::Entry::Vacant(vacant) = found.sources.entry(index) {
+                vacant.insert(Source::open(inputs.get(index), mount, ownership)?);
+            }
+            let view = &found.sources[&index].view;
+            let find = Find {
+                follow: copy.follow_symlink,
+                wildcard: copy.allow_wildcard,
+                allow_none: copy.allow_empty_wildcard,
+                contents: copy.dir_copy_contents,
+            };
+            let filter = Filter {
+                include: Patterns::new(&copy.include_patterns)?,
+                exclude: Patterns::new(&copy.exclude_patterns)?,
+            };
+            let mut selection = view.select(&copy.src, find, &filter)?;
+            key = key.with(selection.digest(view)?);
+            found.selections.push(Some(selection));
+        }
+        Ok((found, key.finish()))
+    }
+
+    /// Does it, to files under a root.
+    pub fn apply(
+        &self,
+        found: &Found,
+        changes: &Changes<'_>,
+        user_files: &dyn Fn(usize) -> Result<Option<Root>, FileError>,
+    ) -> Result<(), Problem> {
+        for (action, selection) in self.actions.iter().zip(&found.selections) {
+            let ids = |owner: &Option<pb::ChownOpt>| -> Result<Option<Ids>, FileError> {
+                let root = |input: i64| match usize::try_from(input) {
+                    Ok(input) => user_files(input),
+                    Err(_) => Ok(None),
+                };
+                owner.as_ref().map(|owner| lookup(owner, &root)).transpose()
+            };
+            let root = |owner| Ok::<_, FileError>(ids(owner)?.unwrap_or((0, 0)));
+            match action.action.as_ref().expect("the graph was checked") {
+                Action::Copy(copy) => {
+                    let index = usize::try_from(action.secondary_input).unwrap_or(self.inputs);
+                    let target = Target {
+                        path: copy.dest.clone(),
+                        owner: ids(&copy.owner)?,
+                        mode: mode(copy)?,
+                        parents: copy.create_dest_path,
+                        contents: copy.dir_copy_contents,
+                        time: time(copy.timestamp),
+                    };
+                    let selection = selection.as_ref().expect("a copy has one");
+                    changes.copy(selection, &found.sources[&index].view, &target)?;
+                }
+                Action::Mkdir(dir) => {
+                    let owner = root(&dir.owner)?;
+                    let (mode, time) = (dir.mode as u32, time(dir.timestamp));
+                    changes.mkdir(&dir.path, mode, dir.make_parents, owner, time)?;
+                }
+                Action::Mkfile(file) => {
+                    let owner = root(&file.owner)?;
+                    let (mode, time) = (file.mode as u32, time(file.timestamp));
+                    changes.mkfile(&file.path, mode, &file.data, owner, time)?;
+                }
+                Action::Symlink(link) => {
+                    let owner = root(&link.owner)?;
+                    changes.symlink(&link.oldpath, &link.newpath, owner, time(link.timestamp))?;
+                }
+                Action::Rm(rm) => {
+                    changes.remove(&rm.path, rm.allow_not_found, rm.allow_wildcard)?
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    fn open(
+        input: Option<&FileSystem>,
+        mount: &dyn Fn(&Layers) -> Result<snapshot::View, Problem>,
+        ownership: Ownership,
+    ) -> Result<Self, Problem> {
+        let layers = match input {
+            Some(FileSystem::Context(context)) => {
+                return Ok(Self { view: context.view()?, _mount: None });
+            }
+            Some(FileSystem::Layers(layers)) => mount(layers)?,
+            None => mount(&Layers::scratch())?,
+        };
+        let root = Root::open(&layers.path())?;
+        Ok(Self { view: View::image(root, ownership), _mount: Some(layers) })
+    }
+}
+
+fn owner(action: &pb::FileAction) -> Option<&pb::ChownOpt> {
+    match action.action.as_ref()? {
+        Action::Copy(copy) => copy.owner.as_ref(),
+        Action::Mkdir(dir) => dir.owner.as_ref(),
+        Action::Mkfile(file) => file.owner.as_ref(),
+        Action::Symlink(link) => link.owner.as_ref(),
+        Action::Rm(_) => None,
+    }
+}
+
+fn mode(copy: &pb::FileActionCopy) -> Result<ModeChange, FileError> {
+    match (copy.mode_str.as_str(), u32::try_from(copy.mode)) {
+        ("", Ok(bits)) => Ok(ModeChange::Set(bits & 0o7777)),
+        ("", Err(_)) => Ok(ModeChange::Keep),
+        (text, _) => ModeChange::parse(text),
+    }
+}
+
+/// -1 is none.
+fn time(nanoseconds: i64) -> Option<i64> {
+    (nanoseconds != -1).then_some(nanoseconds)
+}

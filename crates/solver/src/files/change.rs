@@ -1,0 +1,490 @@
+//! Changes to the files under a root.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use koskit_image::layer::{OWNER_XATTR, is_portable, recorded_owner};
+use rustix::fs::{
+    self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::mode::ModeChange;
+use super::owner::Ids;
+use super::root::{Absent, names};
+use super::select::{Entry, Kind, Match};
+use super::{FileError, Place, Result, Root, Selection, View, failed};
+use crate::glob::{Glob, Stars};
+
+pub(crate) use koskit_image::layer::Ownership;
+
+/// Writes under a root. Nobody else does at the same time.
+pub(crate) struct Changes<'a> {
+    /// Where.
+    pub root: &'a Root,
+    /// Whether the caller may give files away, or only say whose they should be.
+    pub ownership: Ownership,
+    /// The time of files that come from a context, in seconds since 1970.
+    pub epoch: i64,
+}
+
+/// Where a copy goes, and what becomes of the files on the way.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// A slash, or `/.`, at its end says that it is a directory.
+    pub path: String,
+    /// Whose the copies are; `None` leaves that.
+    pub owner: Option<Ids>,
+    /// Their permissions.
+    pub mode: ModeChange,
+    /// Whether directories on the way to it are made.
+    pub parents: bool,
+    /// Of a source that is a directory, only what is in it is copied.
+    pub contents: bool,
+    /// The copies' time in nanoseconds since 1970; `None` leaves that.
+    pub time: Option<i64>,
+}
+
+/// What a file has besides its content.
+struct Attributes {
+    mode: u32,
+    owner: Ids,
+    time: Option<Timespec>,
+    xattrs: Vec<(OsString, Vec<u8>)>,
+}
+
+impl Changes<'_> {
+    /// Copies what was selected.
+    pub fn copy(&self, selection: &Selection, view: &View, target: &Target) -> Result<()> {
+        selection.matches.iter().try_for_each(|source| self.copy_one(source, view, target))
+    }
+
+    fn copy_one(&self, source: &Match, view: &View, target: &Target) -> Result<()> {
+        let Some(top) = source.entries.first() else { return Ok(()) };
+        let is_directory = matches!(top.kind, Kind::Directory);
+        let owner = target.owner.unwrap_or((0, 0));
+        let (parent, name) = target.path.rsplit_once('/').unwrap_or(("", &target.path));
+        let ensured = if matches!(name, "" | ".") { &target.path } else { parent };
+        if target.parents {
+            self.make_directories(Path::new(ensured), 0o755, owner, target.time)?;
+        } else if self.root.resolve(Path::new(parent), true, &Absent::Stop)?.is_none() {
+            let path = parent.trim_start_matches('/').into();
+            return Err(FileError::Missing { path, place: Place::Image });
+        }
+        let path = self.root.resolve(Path::new(&target.path), true, &Absent::Keep)?;
+        let mut path = path.expect("absent parts are kept");
+        let there = self.root.stat(&path)?.map(|stat| kind(&stat));
+        let by_name = match there {
+            Some(FileType::Directory) => !(is_directory && target.contents),
+            Some(_) => is_directory && !target.contents,
+            None => false,
+        };
+        if by_name {
+            path.push(source.name.file_name().unwrap_or_default());
+        }
+        let made = match is_directory && target.contents && there.is_none() {
+            true => path.as_path(),
+            false => path.parent().unwrap_or(Path::new("")),
+        };
+        self.make_directories(made, 0o755, owner, target.time)?;
+
+        // The attributes of directories come last: what is put inside changes their times.
+        let mut directories = Vec::new();
+        let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
+        for entry in &source.entries {
+            let at = path.join(&entry.path);
+            // Joined with an empty path, there is a slash at its end.
+            let at = if entry.path.as_os_str().is_empty() { path.clone() } else { at };
+            let attributes = || self.attributes(entry, view, target);
+            match &entry.kind {
+                Kind::Directory => {
+                    let made = self.directory(&at)?;
+                    // What was there before keeps its attributes, if it is what is copied to.
+                    if made || !entry.path.as_os_str().is_empty() {
+                        directories.push((at, attributes()?));
+                    }
+                }
+                Kind::Symlink(to) => {
+                    let (parent, name) = self.vacate(&at)?;
+                    sys::symlinkat(to, &parent, &name).map_err(failed("make", &at))?;
+                    self.finish_link(&parent, &name, &at, &attributes()?)?;
+                }
+                Kind::Fifo => {
+                    let (parent, name) = self.vacate(&at)?;
+                    sys::mknodat(&parent, &name, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+                        .map_err(failed("make", &at))?;
+                    let attributes = attributes()?;
+                    let mode = Mode::from_raw_mode(attributes.mode);
+                    sys::chmodat(&parent, &name, mode, AtFlags::empty())
+                        .map_err(failed("set the permissions of", &at))?;
+                    self.finish_link(&parent, &name, &at, &attributes)?;
+                }
+                Kind::File { link, content } => {
+                    if let Some(first) = link.and_then(|link| links.get(&link)) {
+                        let (old, old_name) = self.root.parent(first)?;
+                        let (parent, name) = self.vacate(&at)?;
+                        sys::linkat(&old, &old_name, &parent, &name, AtFlags::empty())
+                            .map_err(failed("link", &at))?;
+                        continue;
+                    }
+                    let from = view.root.file(&entry.source)?;
+                    let to = self.create(&at)?;
+                    // An image does not change; a context may, and then the digest is wrong.
+                    let expected = content.filter(|_| view.place == Place::Context);
+                    copy_content(from, &to, expected, &at)?;
+                    self.finish(&to, &at, &attributes()?)?;
+                    links.extend(link.map(|link| (link, at)));
+                }
+            }
+        }
+        for (at, attributes) in directories.iter().rev() {
+            self.finish(self.root.directory(at)?, at, attributes)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a directory, with those above it if `parents`. One that is there stays as it is.
+    pub fn mkdir(
+        &self,
+        path: &str,
+        mode: u32,
+        parents: bool,
+        owner: Ids,
+        time: Option<i64>,
+    ) -> Result<()> {
+        if parents {
+            return self.make_directories(Path::new(path), mode, owner, time);
+        }
+        let at = self.destination(path, false)?;
+        if self.root.stat(&at)?.is_some_and(|stat| kind(&stat) == FileType::Directory) {
+            return Ok(());
+        }
+        self.make_directory(&at, mode, owner, time)
+    }
+
+    /// Writes a file, over one that is there.
+    pub fn mkfile(
+        &self,
+        path: &str,
+        mode: u32,
+        data: &[u8],
+        owner: Ids,
+        time: Option<i64>,
+    ) -> Result<()> {
+        let at = self.destination(path, true)?;
+        let mut file = self.create(&at)?;
+        file.write_all(data).map_err(failed("write", &at))?;
+        self.finish(&file, &at, &Attributes::new(mode, owner, time))
+    }
+
+    /// Makes a symbolic link, over one that is there.
+    pub fn symlink(&self, to: &str, path: &str, owner: Ids, time: Option<i64>) -> Result<()> {
+        let at = self.destination(path, false)?;
+        let (parent, name) = self.vacate(&at)?;
+        sys::symlinkat(to, &parent, &name).map_err(failed("make", &at))?;
+        self.finish_link(&parent, &name, &at, &Attributes::new(0o777, owner, time))
+    }
+
+    /// Removes a file, or a directory with all that is inside.
+    pub fn remove(&self, path: &str, allow_missing: bool, wildcard: bool) -> Result<()> {
+        let path = Path::new(path);
+        let missing = || match allow_missing {
+            true => Ok(()),
+            false => {
+                let path = path.strip_prefix("/").unwrap_or(path).into();
+                Err(FileError::Missing { path, place: Place::Image })
+            }
+        };
+        let Some(name) = path.file_name() else { return missing() };
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let Some(parent) = self.root.resolve(parent, true, &Absent::Stop)? else {
+            return missing();
+        };
+        let directory = match self.root.stat(&parent)? {
+            Some(stat) if kind(&stat) == FileType::Directory => self.root.directory(&parent)?,
+            _ => return missing(),
+        };
+        let text = name.to_string_lossy();
+        let all = match wildcard && Glob::is_pattern(&text) {
+            true => {
+                let glob = Glob::new(&text, Stars::Single)?;
+                let mut all = self.root.names(&parent)?;
+                all.retain(|name| glob.matches(&name.to_string_lossy()));
+                all
+            }
+            false if self.root.stat(&parent.join(name))?.is_some() => vec![name.to_owned()],
+            false => Vec::new(),
+        };
+        if all.is_empty() {
+            return missing();
+        }
+        all.iter().try_for_each(|name| {
+            remove_all(&directory, name).map_err(failed("remove", parent.join(name)))
+        })
+    }
+
+    /// Where something is to be made, whose parent must be there.
+    fn destination(&self, path: &str, follow: bool) -> Result<PathBuf> {
+        let at = self.root.resolve(Path::new(path), follow, &Absent::Keep)?;
+        let at = at.expect("absent parts are kept");
+        match at.parent() {
+            Some(parent) if self.root.stat(parent)?.is_none() => {
+                Err(FileError::Missing { path: parent.into(), place: Place::Image })
+            }
+            _ => Ok(at),
+        }
+    }
+
+    /// Makes all directories of a path that are not there, and gives none other a look.
+    fn make_directories(
+        &self,
+        path: &Path,
+        mode: u32,
+        owner: Ids,
+        time: Option<i64>,
+    ) -> Result<()> {
+        let make = |at: &Path| self.make_directory(at, mode, owner, time);
+        let at = self.root.resolve(path, true, &Absent::Make(&make))?.expect("all of it is made");
+        match self.root.stat(&at)? {
+            Some(stat) if kind(&stat) != FileType::Directory => Err(FileError::NotDirectory(at)),
+            _ => Ok(()),
+        }
+    }
+
+    fn make_directory(&self, at: &Path, mode: u32, owner: Ids, time: Option<i64>) -> Result<()> {
+        self.directory(at)?;
+        self.finish(self.root.directory(at)?, at, &Attributes::new(mode, owner, time))
+    }
+
+    /// Makes a directory unless there is one, and tells whether it did.
+    fn directory(&self, at: &Path) -> Result<bool> {
+        match self.root.stat(at)? {
+            Some(stat) if kind(&stat) == FileType::Directory => Ok(false),
+            Some(_) => Err(FileError::OverFile(at.into())),
+            None => {
+                let (parent, name) = self.root.parent(at)?;
+                sys::mkdirat(&parent, &name, Mode::from_raw_mode(0o700))
+                    .map_err(failed("make", at))?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Removes what is at a path, if it is no directory; gives the directory it was in.
+    fn vacate(&self, at: &Path) -> Result<(OwnedFd, OsString)> {
+        match self.root.stat(at)? {
+            Some(stat) if kind(&stat) == FileType::Directory => {
+                Err(FileError::OverDirectory(at.into()))
+            }
+            Some(_) => {
+                let (parent, name) = self.root.parent(at)?;
+                sys::unlinkat(&parent, &name, AtFlags::empty()).map_err(failed("replace", at))?;
+                Ok((parent, name))
+            }
+            None => self.root.parent(at),
+        }
+    }
+
+    /// Makes an empty file, over one that is there.
+    fn create(&self, at: &Path) -> Result<File> {
+        let (parent, name) = self.vacate(at)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = sys::openat(&parent, &name, flags, Mode::from_raw_mode(0o600));
+        Ok(File::from(file.map_err(failed("make", at))?))
+    }
+
+    fn attributes(&self, entry: &Entry, view: &View, target: &Target) -> Result<Attributes> {
+        let is_directory = matches!(entry.kind, Kind::Directory);
+        let has_xattrs = is_directory || matches!(entry.kind, Kind::File { .. });
+        let xattrs = match view.place {
+            Place::Image if has_xattrs => portable_xattrs(&view.root, entry)?,
+            _ => Vec::new(),
+        };
+        let own = match view.place {
+            Place::Image => entry.mtime,
+            Place::Context => self.epoch,
+        };
+        Ok(Attributes {
+            mode: target.mode.apply(entry.mode, is_directory),
+            owner: target.owner.unwrap_or((entry.uid, entry.gid)),
+            time: Some(target.time.map_or(Timespec { tv_sec: own, tv_nsec: 0 }, timespec)),
+            xattrs,
+        })
+    }
+
+    /// Gives an open file or directory its attributes.
+    fn finish(&self, fd: impl AsFd, at: &Path, attributes: &Attributes) -> Result<()> {
+        let fd = fd.as_fd();
+        let (uid, gid) = attributes.owner;
+        match self.ownership {
+            Ownership::Real => {
+                sys::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                    .map_err(failed("change the owner of", at))?;
+            }
+            Ownership::Recorded => {
+                let owner = format!("{uid}:{gid}");
+                sys::fsetxattr(fd, OWNER_XATTR, owner.as_bytes(), XattrFlags::empty())
+                    .map_err(failed("record the owner of", at))?;
+            }
+            Ownership::Ignored => {}
+        }
+        // A change of the owner takes set-user-ID away.
+        sys::fchmod(fd, Mode::from_raw_mode(attributes.mode))
+            .map_err(failed("set the permissions of", at))?;
+        for (name, value) in &attributes.xattrs {
+            match sys::fsetxattr(fd, name, value, XattrFlags::empty()) {
+                // A file system without attributes, or a namespace without the right to give
+                // capabilities away: the file is of use without.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
+                Err(e) => return Err(failed("set an attribute of", at)(e)),
+            }
+        }
+        match attributes.time {
+            Some(time) => sys::futimens(fd, &both(time)).map_err(failed("set the time of", at)),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a link or a pipe its owner and time.
+    fn finish_link(
+        &self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        at: &Path,
+        attributes: &Attributes,
+    ) -> Result<()> {
+        if self.ownership == Ownership::Real {
+            let (uid, gid) = attributes.owner;
+            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            sys::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(failed("change the owner of", at))?;
+        }
+        match attributes.time {
+            Some(time) => sys::utimensat(parent, name, &both(time), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(failed("set the time of", at)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Attributes {
+    fn new(mode: u32, owner: Ids, time: Option<i64>) -> Self {
+        Self { mode, owner, time: time.map(timespec), xattrs: Vec::new() }
+    }
+}
+
+/// The owner that was recorded for a file or directory.
+pub(super) fn owner_of(root: &Root, path: &Path) -> Result<Option<Ids>> {
+    let file = root.file(path)?;
+    match sized(&|buffer| sys::fgetxattr(&file, OWNER_XATTR, buffer)) {
+        Ok(value) => Ok(recorded_owner(&value)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(e) => Err(failed("read the owner of", path)(e)),
+    }
+}
+
+/// The attributes of a file that go where it goes.
+fn portable_xattrs(root: &Root, entry: &Entry) -> Result<Vec<(OsString, Vec<u8>)>> {
+    let path = &entry.source;
+    let file = root.file(path)?;
+    let read = |call: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>| match sized(call) {
+        Err(Errno::OPNOTSUPP | Errno::NODATA) => Ok(Vec::new()),
+        other => other.map_err(failed("read the attributes of", path)),
+    };
+    let list = read(&|buffer| sys::flistxattr(&file, buffer))?;
+    let names = list.split(|&b| b == 0).map(OsStr::from_bytes).filter(|name| is_portable(name));
+    let mut names: Vec<_> = names.map(OsStr::to_owned).collect();
+    names.sort();
+    let with_value = |name: OsString| {
+        let value = read(&|buffer| sys::fgetxattr(&file, &name, buffer))?;
+        Ok((name, value))
+    };
+    names.into_iter().map(with_value).collect()
+}
+
+/// Calls what fills a buffer, with one that is large enough: Linux knows no attribute and no
+/// list of more than 64 KiB.
+fn sized(call: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; 256];
+    loop {
+        match call(&mut buffer) {
+            Ok(len) => {
+                buffer.truncate(len);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) if buffer.len() < 1 << 16 => buffer.resize(1 << 16, 0),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Removes a file, or a directory with all that is inside. Links are removed, not followed.
+fn remove_all(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    match sys::unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return Ok(other?),
+    }
+    let directory = open_directory(parent, name)?;
+    for inner in names(&directory)? {
+        remove_all(&directory, &inner)?;
+    }
+    Ok(sys::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}
+
+fn open_directory(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    sys::openat(parent, name, flags, Mode::empty())
+}
+
+/// Copies what is in a file; `expected` is the SHA-256 that it must have.
+fn copy_content(
+    mut from: File,
+    mut to: &File,
+    expected: Option<[u8; 32]>,
+    at: &Path,
+) -> Result<()> {
+    let Some(expected) = expected else {
+        return io::copy(&mut from, &mut to).map(drop).map_err(failed("copy", at));
+    };
+    let mut sha = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(len) => {
+                sha.update(&buffer[..len]);
+                to.write_all(&buffer[..len]).map_err(failed("write", at))?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(failed("copy", at)(e)),
+        }
+    }
+    match sha.finalize()[..] == expected {
+        true => Ok(()),
+        false => Err(FileError::Changed(at.into())),
+    }
+}
+
+fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// A time in nanoseconds since 1970.
+fn timespec(nanoseconds: i64) -> Timespec {
+    const SECOND: i64 = 1_000_000_000;
+    Timespec {
+        tv_sec: nanoseconds.div_euclid(SECOND),
+        tv_nsec: nanoseconds.rem_euclid(SECOND) as _,
+    }
+}
+
+fn both(time: Timespec) -> Timestamps {
+    Timestamps { last_access: time, last_modification: time }
+}

@@ -1,0 +1,360 @@
+//! Whole builds: from the text of a Dockerfile to files.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Mutex;
+
+use koskit_dockerfile as dockerfile;
+use koskit_frontend::{self as frontend, BaseImage, ImageConfig, ImageResolver, ResolveError};
+use koskit_image::{Limits, NodeKind, Tree};
+use koskit_llb::{Graph, Platform, Reference};
+
+use super::*;
+use crate::testing::inside;
+
+/// A store, a cache and a context in a directory.
+struct World {
+    store: Store,
+    solver: Solver,
+    context: PathBuf,
+    options: Options,
+    ignore: Vec<String>,
+}
+
+/// What a build gave.
+struct Built {
+    solved: Solved,
+    graph: Graph,
+    events: Vec<Event>,
+    config: ImageConfig,
+}
+
+impl ImageResolver for World {
+    fn resolve(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ResolveError> {
+        let image = self.store.resolve(name, platform)?;
+        let config = serde_json::from_value(image.config_json.clone())?;
+        Ok(BaseImage { digest: image.digest(), config })
+    }
+}
+
+impl World {
+    fn new(dir: &Path) -> Self {
+        let store = Store::open(dir.join("store")).unwrap();
+        let solver = Solver::new(store.clone(), dir.join("cache")).unwrap();
+        let context = dir.join("context");
+        fs::create_dir_all(&context).unwrap();
+        Self { store, solver, context, options: Options::default(), ignore: Vec::new() }
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.context.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn graph(&self, text: &str) -> (Graph, ImageConfig) {
+        let options = frontend::Options {
+            target_platform: Platform::host(),
+            ignore: self.ignore.clone(),
+            ..frontend::Options::default()
+        };
+        let source = dockerfile::Source::new("Dockerfile", text);
+        let build = frontend::convert(source, &options, self).unwrap_or_else(|e| panic!("{e}"));
+        (Graph::new(&build.definition).unwrap(), build.config)
+    }
+
+    fn try_build(&self, text: &str) -> (Result<Solved, SolveError>, Built) {
+        let (graph, config) = self.graph(text);
+        let events = Mutex::new(Vec::new());
+        let sources = Sources { local: BTreeMap::from([("context".into(), self.context.clone())]) };
+        let tell = |event| events.lock().unwrap().push(event);
+        let solved = self.solver.solve(&graph, &sources, &self.options, &tell);
+        let events = events.into_inner().unwrap();
+        (solved, Built { solved: Solved::default(), graph, events, config })
+    }
+
+    fn build(&self, text: &str) -> Built {
+        let (solved, built) = self.try_build(text);
+        let solved = solved.unwrap_or_else(|e| panic!("{}", chain(&e)));
+        Built { solved, ..built }
+    }
+
+    fn error(&self, text: &str) -> String {
+        match self.try_build(text).0 {
+            Err(error) => chain(&error),
+            Ok(_) => panic!("{text:?} is built"),
+        }
+    }
+
+    /// The files of a build, one line each, without the root.
+    fn files(&self, built: &Built) -> Vec<String> {
+        let tree = self.tree(built);
+        tree.iter().filter(|(path, _)| *path != Path::new("")).map(show).collect()
+    }
+
+    fn tree(&self, built: &Built) -> Tree {
+        let image = self.store.add_image(&built.config, &built.solved.layers).unwrap();
+        Tree::read(&self.store, &image, &Limits::default()).unwrap()
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn show((path, node): (&Path, &koskit_image::Node)) -> String {
+    let what = match &node.kind {
+        NodeKind::Directory => "/".into(),
+        NodeKind::File(bytes) => format!(" {}", String::from_utf8_lossy(bytes)),
+        NodeKind::Symlink(target) => format!(" -> {}", target.display()),
+        NodeKind::Fifo => " pipe".into(),
+    };
+    format!("{:o} {}:{} {}{what}", node.mode, node.uid, node.gid, path.display())
+}
+
+impl Built {
+    /// The names of the steps that were not done, as their result was known.
+    fn cached(&self) -> Vec<String> {
+        let cached = self.events.iter().filter_map(|event| match event {
+            Event::Cached { vertex } => Some(self.graph.vertices()[*vertex].name()),
+            _ => None,
+        });
+        let mut names: Vec<_> = cached.collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn nothing_is_an_image_without_layers() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        let built = world.build("FROM scratch\nLABEL a=b\n");
+        assert_eq!(built.solved, Solved::default());
+    });
+}
+
+#[test]
+fn copy_takes_files_and_what_is_in_directories() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        world.write("a.txt", "a");
+        world.write("b.txt", "b");
+        world.write("dir/sub/c", "c");
+        world.write("dir/.d", "d");
+        fs::set_permissions(world.context.join("a.txt"), fs::Permissions::from_mode(0o755))
+            .unwrap();
+        fs::set_permissions(world.context.join("b.txt"), fs::Permissions::from_mode(0o600))
+            .unwrap();
+        fs::set_permissions(world.context.join("dir/sub"), fs::Permissions::from_mode(0o700))
+            .unwrap();
+        let built = world.build(
+            "FROM scratch\nCOPY a.txt /renamed\nCOPY *.txt b.txt /many/\nCOPY dir /dir\nCOPY dir/sub x/\n",
+        );
+        let expected = [
+            "755 0:0 dir/",
+            "644 0:0 dir/.d d",
+            "700 0:0 dir/sub/",
+            "644 0:0 dir/sub/c c",
+            "755 0:0 many/",
+            "755 0:0 many/a.txt a",
+            "600 0:0 many/b.txt b",
+            "755 0:0 renamed a",
+            "755 0:0 x/",
+            "644 0:0 x/c c",
+        ];
+        assert_eq!(world.files(&built), expected);
+        assert_eq!(built.solved.changed, [true; 4]);
+    });
+}
+
+#[test]
+fn links_in_sources_and_destinations_stay_inside() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        fs::write(dir.join("secret"), "secret").unwrap();
+        world.write("real/file", "file");
+        symlink("real", world.context.join("link")).unwrap();
+        symlink("../../../secret", world.context.join("out")).unwrap();
+        symlink("nowhere", world.context.join("real/dangling")).unwrap();
+        let built = world.build("FROM scratch\nCOPY link /a/\nCOPY link/file /b\n");
+        let files = world.files(&built);
+        let expected = [
+            "755 0:0 a/",
+            "777 0:0 a/dangling -> nowhere",
+            "644 0:0 a/file file",
+            "644 0:0 b file",
+        ];
+        assert_eq!(files, expected);
+        let error = world.error("FROM scratch\nCOPY out /\n");
+        assert_eq!(error, r#""out" is not in the build context"#);
+
+        // A link in the image leads to where a process in the image would come.
+        fs::create_dir(world.context.join("l")).unwrap();
+        symlink("/etc", world.context.join("l/e")).unwrap();
+        let built = world.build("FROM scratch\nCOPY l /\nCOPY real/file /e/koskit-was-here\n");
+        assert!(!Path::new("/etc/koskit-was-here").exists());
+        let expected = ["777 0:0 e -> /etc", "755 0:0 etc/", "644 0:0 etc/koskit-was-here file"];
+        assert_eq!(world.files(&built), expected);
+    });
+}
+
+#[test]
+fn what_is_not_there_is_named_with_its_step() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        world.write("there", "");
+        let (result, built) = world.try_build("FROM scratch\nCOPY there /\nCOPY src/missing /\n");
+        let error = result.unwrap_err();
+        assert_eq!(error.to_string(), r#""src/missing" is not in the build context"#);
+        let vertex = &built.graph.vertices()[error.vertex.unwrap()];
+        assert_eq!(vertex.locations[0].first, 3);
+        assert!(matches!(error.problem, Problem::File(_)));
+        assert!(
+            built.events.iter().any(
+                |e| matches!(e, Event::Failed { vertex, .. } if Some(*vertex) == error.vertex)
+            )
+        );
+    });
+}
+
+#[test]
+fn dockerignore_hides_files_and_says_so() {
+    inside(|_, dir| {
+        let mut world = World::new(dir);
+        for path in ["a.c", "a.o", "out/b.o", "out/keep.o", "deep/out/c"] {
+            world.write(path, path);
+        }
+        world.ignore = frontend::ignore_patterns("*.o\nout\n!out/keep.o\n**/c\n");
+        let built = world.build("FROM scratch\nCOPY . /\n");
+        let expected = [
+            "644 0:0 a.c a.c",
+            "755 0:0 deep/",
+            "755 0:0 deep/out/",
+            "755 0:0 out/",
+            "644 0:0 out/keep.o out/keep.o",
+        ];
+        assert_eq!(world.files(&built), expected);
+        let error = world.error("FROM scratch\nCOPY a.o /\n");
+        assert_eq!(
+            error,
+            r#""a.o" is left out of the build context by a pattern of .dockerignore"#
+        );
+        world.ignore = vec!["**".into()];
+        assert!(world.files(&world.build("FROM scratch\nCOPY . /\n")).is_empty());
+    });
+}
+
+#[test]
+fn a_step_is_done_again_if_its_files_change_and_not_if_they_are_touched() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        world.write("src/main.c", "1");
+        world.write("README", "1");
+        let text = "FROM scratch AS a\nCOPY src /src\nFROM scratch\nCOPY --from=a /src/main.c /\n";
+        let first = world.build(text);
+        assert!(first.cached().is_empty());
+        let steps: Vec<_> = first.graph.vertices().iter().map(|v| v.name()).collect();
+        let copies = [steps[1].clone(), steps[2].clone()];
+
+        let time = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+        let file = fs::File::options().write(true).open(world.context.join("src/main.c"));
+        file.unwrap().set_times(time).unwrap();
+        world.write("README", "2");
+        let second = world.build(text);
+        assert_eq!(second.cached(), copies);
+        assert_eq!(second.solved, first.solved);
+
+        // What the second stage copies is not what has changed in the first.
+        world.write("src/other.c", "");
+        let third = world.build(text);
+        assert_eq!(third.cached(), copies[1..]);
+        assert_eq!(third.solved, first.solved);
+
+        world.write("src/main.c", "2");
+        let fourth = world.build(text);
+        assert!(fourth.cached().is_empty());
+        assert_ne!(fourth.solved, first.solved);
+    });
+}
+
+#[test]
+fn another_machine_and_another_time_give_the_same_bytes() {
+    inside(|_, dir| {
+        let build = |name: &str, age: u64| {
+            let world = World::new(&dir.join(name));
+            world.write("src/a", "a");
+            world.write("src/b/c", "c");
+            let modified = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(age);
+            let time = fs::FileTimes::new().set_modified(modified);
+            let file = fs::File::options().write(true).open(world.context.join("src/a"));
+            file.unwrap().set_times(time).unwrap();
+            world.build("FROM scratch\nWORKDIR /w\nCOPY src /src\nCOPY src/a .\n").solved
+        };
+        fs::create_dir_all(dir.join("one")).unwrap();
+        fs::create_dir_all(dir.join("two")).unwrap();
+        assert_eq!(build("one", 1_000_000_000), build("two", 1_700_000_000));
+    });
+}
+
+#[test]
+fn steps_that_change_nothing_have_no_layer() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        world.write("a", "a");
+        let text = "FROM scratch\nWORKDIR /w\nCOPY a /\nWORKDIR /w\nLABEL a=b\nCOPY a /b\n";
+        let mut built = world.build(text);
+        assert_eq!(built.solved.changed, [true, true, false, true]);
+        assert_eq!(built.solved.layers.len(), 3);
+        let history = &mut built.config.history;
+        built.solved.mark_empty(history.iter_mut().map(|entry| &mut entry.empty_layer));
+        let empty: Vec<_> = history.iter().map(|entry| entry.empty_layer).collect();
+        assert_eq!(empty, [false, false, true, true, false]);
+    });
+}
+
+#[test]
+fn owners_and_permissions_are_as_copy_says() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        world.write("etc/passwd", "root:x:0:0::/:/bin/sh\napp:x:1000:50::/:/bin/sh\n");
+        world.write("d/f", "f");
+        let built = world.build(
+            "FROM scratch\nCOPY etc /etc\nCOPY --chown=app --chmod=u=rwX,go= d /d\n\
+             COPY --chown=7:8 --chmod=4711 d/f /new/f\nUSER app\nWORKDIR /home/app\n\
+             FROM scratch\nCOPY --from=0 / /\n",
+        );
+        let files = world.files(&built);
+        let expected = [
+            "755 1000:50 d/",
+            "600 1000:50 d/f f",
+            "755 1000:50 home/",
+            "755 1000:50 home/app/",
+            "755 7:8 new/",
+            "4711 7:8 new/f f",
+        ];
+        for line in expected {
+            assert!(files.contains(&line.into()), "{line} is not in {files:#?}");
+        }
+        let error = world.error("FROM scratch\nCOPY --chown=nobody d /d\n");
+        assert_eq!(error, r#"the image has no user "nobody" in /etc/passwd"#);
+    });
+}
+
+#[test]
+fn no_cache_does_all_again_and_is_what_the_next_build_finds() {
+    inside(|_, dir| {
+        let mut world = World::new(dir);
+        world.write("a", "a");
+        let text = "FROM scratch\nCOPY a /\nCOPY a /b\n";
+        let first = world.build(text);
+        world.options.no_cache = true;
+        let again = world.build(text);
+        assert!(again.cached().is_empty());
+        assert_eq!(again.solved, first.solved);
+        world.options.no_cache = false;
+        assert_eq!(world.build(text).cached().len(), 2);
+    });
+}
