@@ -56,7 +56,7 @@ pub const INITRD_PAGES_MAX: u64 = 1 << 17;
 pub mod slot {
     /// Its first TCB.
     pub const TCB: u64 = 1;
-    /// Its CNode itself.
+    /// Its CNode itself, with the guard of its threads: addresses of slots have 64 bits.
     pub const CNODE: u64 = 2;
     /// Its VSpace.
     pub const VSPACE: u64 = 3;

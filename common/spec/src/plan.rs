@@ -93,8 +93,9 @@ impl Plan {
         Ok(Self { frames, shared_frames, tables, info_pages: info, keep_bits, bytes })
     }
 
-    /// log2 of the smallest untyped that holds all this. Objects are made in order of falling
-    /// size, so that none needs padding.
+    /// log2 of the smallest untyped that holds all this. What is lost to alignment does not
+    /// matter where objects are made in the right order: the two CNodes, the VSpace and the TCB
+    /// by falling size; all of 4 KiB; the untypeds of 2 MiB.
     pub fn untyped_bits(&self) -> u32 {
         self.bytes.next_power_of_two().trailing_zeros()
     }
@@ -142,6 +143,31 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn objects_made_in_the_right_order_fit_with_their_alignment(
+            large in 0u64..9,
+            pages in 0u64..5000,
+            keep in 2u32..18,
+            cnode in 4u32..17,
+        ) {
+            let (keep, cnode) = (1u64 << (keep + SLOT_BITS), 1u64 << (cnode + SLOT_BITS));
+            let mut first = [keep, cnode, 1 << VSPACE_BITS, 1 << TCB_BITS];
+            first.sort_unstable_by(|a, b| b.cmp(a));
+            let bytes = first.iter().sum::<u64>() + pages * PAGE + large * LARGE_PAGE;
+            let mut end = 0u64;
+            let rest = [(PAGE, pages), (LARGE_PAGE, large)];
+            for (size, count) in first.map(|size| (size, 1)).into_iter().chain(rest) {
+                if count > 0 {
+                    end = end.next_multiple_of(size) + size * count;
+                }
+            }
+            let plan = Plan { bytes, ..Plan::default() };
+            prop_assert!(end <= 1 << plan.untyped_bits(), "{end} > 2^{}", plan.untyped_bits());
+        }
+    }
 
     #[test]
     fn tables_are_counted_once_for_each_piece() {
