@@ -11,6 +11,7 @@
 //! 0x7f_c000_0000  KOS_BASE: libkos text, read-only data, data (up to 2 MiB)
 //!      +0020_0000   INFO_BASE: Info and process block, read-only (up to 64 KiB)
 //!      +0024_0000   first thread: its Block (one page), IPC buffer (one page), libkos stack
+//!      +0030_0000   libkos's heap, made from the handed untypeds
 //!      +0fff_0000   STACK_TOP: the program's first stack, growing down
 //!      +1000_0000   INITRD_BASE: the initrd, read-only (up to 512 MiB)
 //! ```
@@ -43,6 +44,10 @@ pub const IPC_BUFFER: u64 = BLOCK_BASE + 2 * PAGE;
 pub const KOS_STACK_TOP: u64 = KOS_BASE + 0x26_0000;
 /// Pages of that stack; the page below it is never mapped.
 pub const KOS_STACK_PAGES: u64 = 8;
+/// First address of libkos's own heap, as far as its data does not suffice.
+pub const KOS_HEAP_BASE: u64 = KOS_BASE + 0x30_0000;
+/// End of that heap.
+pub const KOS_HEAP_END: u64 = KOS_BASE + 0x700_0000;
 /// End (highest address) of the program's first stack; below its pages nothing is mapped.
 pub const STACK_TOP: u64 = KOS_BASE + 0x0fff_0000;
 /// Most pages that the first stack may take (128 MiB).

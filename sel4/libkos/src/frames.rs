@@ -1,0 +1,229 @@
+//! Memory from the untypeds that the contract hands to the container: frames are made of them
+//! as they are needed, mapped with the container's own capabilities, and kept for reuse when
+//! they are unmapped. Nobody is asked, and nobody else can run short by it.
+
+use crate::heap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use koskit_abi::{Attributes, CNode, Error, Frame, Ipc, Object, Rights, Table, Untyped, VSpace};
+use koskit_libkos::errno::{Errno, Result};
+use koskit_libkos::memory::Protection;
+use koskit_spec::info::Info;
+use koskit_spec::layout::{KOS_HEAP_BASE, KOS_HEAP_END, LARGE_PAGE, MMAP_BASE, PAGE, slot};
+
+/// Bytes of libkos's heap that one page of a program's costs at most.
+const COST: usize = 32;
+/// And what any change may cost: nodes of the map that are split on the way.
+const COST_BASE: usize = 2 << 10;
+
+/// The container's own memory.
+pub struct Frames {
+    /// The frames behind pages; the key is the page's number from MMAP_BASE on.
+    pages: BTreeMap<u32, Page>,
+    /// Slots of frames that are mapped nowhere; their memory holds old contents.
+    free: Vec<u16>,
+    /// Slots of frames that were never used: the first, and the one after the last.
+    fresh: (u16, u16),
+    /// Frames made so far, for which `free` must have room.
+    made: usize,
+    /// The next empty slot, and the end of the CNode.
+    slots: (u64, u64),
+    /// Slots of untypeds of one page that are still whole: the first, and the end.
+    small: (u64, u64),
+    /// Slots of untypeds of 2 MiB: the one in use, and the end.
+    large: (u64, u64),
+    /// Pages left in the one in use.
+    large_left: u64,
+    /// Where the next page of libkos's heap goes.
+    heap: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Page {
+    slot: u16,
+    /// NONE: not mapped at the moment.
+    protection: Protection,
+}
+
+impl Frames {
+    /// Everything that was handed over.
+    pub fn new(info: &Info) -> Self {
+        let large = slot::UNTYPED + u64::from(info.ut_large_page);
+        let small = large + u64::from(info.ut_4k_pages);
+        Self {
+            pages: BTreeMap::new(),
+            free: Vec::new(),
+            fresh: (0, 0),
+            made: 0,
+            slots: (small, 1 << info.cnode_bits.min(16)),
+            small: (large, small),
+            large: (slot::UNTYPED, large),
+            large_left: LARGE_PAGE / PAGE,
+            heap: KOS_HEAP_BASE,
+        }
+    }
+
+    /// As [`Pages::set`](koskit_libkos::memory::Pages::set).
+    ///
+    /// # Errors
+    /// ENOMEM where untypeds or slots are used up.
+    pub fn set(&mut self, ipc: &mut Ipc, start: u64, end: u64, to: Protection) -> Result<()> {
+        if to == Protection::NONE {
+            for (_, page) in self.pages.range_mut(number(start)..number(end)) {
+                unmap(ipc, page);
+            }
+            return Ok(());
+        }
+        let count = (end - start) / PAGE;
+        if count > u64::from(u16::MAX) {
+            return Err(Errno::NOMEM);
+        }
+        self.reserve(ipc, COST_BASE + count as usize * COST)?;
+        for address in (start..end).step_by(PAGE as usize) {
+            let page = match self.pages.get(&number(address)) {
+                Some(page) if page.protection == to => continue,
+                Some(&page) => {
+                    let mut page = page;
+                    unmap(ipc, &mut page);
+                    self.pages.insert(number(address), page);
+                    page
+                }
+                None => self.give(ipc, address, (end - address) / PAGE)?,
+            };
+            if page.protection != to {
+                let mut page = page;
+                unmap(ipc, &mut page);
+                self.map(ipc, page.slot, address, to)?;
+                page.protection = to;
+                self.pages.insert(number(address), page);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Pages::release`](koskit_libkos::memory::Pages::release).
+    pub fn release(&mut self, ipc: &mut Ipc, start: u64, end: u64) {
+        let range = number(start)..number(end);
+        while let Some((&key, _)) = self.pages.range(range.clone()).next() {
+            if let Some(mut page) = self.pages.remove(&key) {
+                unmap(ipc, &mut page);
+                // Has room: see `refill`.
+                self.free.push(page.slot);
+            }
+        }
+    }
+
+    /// Makes sure that libkos's own heap has room.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn reserve(&mut self, ipc: &mut Ipc, bytes: usize) -> Result<()> {
+        while heap::room() < bytes {
+            if self.heap == KOS_HEAP_END {
+                return Err(Errno::NOMEM);
+            }
+            let page = self.take(ipc, 1)?;
+            self.map(ipc, page, self.heap, Protection::READ_WRITE)?;
+            // SAFETY: the page was mapped just now, where only this heap is. A frame that
+            // was used before may hold anything, as the heap's blocks do.
+            unsafe { heap::extend(self.heap as usize, PAGE as usize) };
+            self.heap += PAGE;
+        }
+        Ok(())
+    }
+
+    /// Maps a page of zeroes at an address, writable at first. `more` says how many pages are
+    /// wanted in all, this one among them.
+    fn give(&mut self, ipc: &mut Ipc, address: u64, more: u64) -> Result<Page> {
+        let used = !self.free.is_empty();
+        let slot = self.take(ipc, more)?;
+        if let Err(error) = self.map(ipc, slot, address, Protection::READ_WRITE) {
+            self.free.push(slot);
+            return Err(error);
+        }
+        if used {
+            // SAFETY: the page was mapped just now, writable, and is nobody's yet.
+            unsafe { core::ptr::write_bytes(address as *mut u8, 0, PAGE as usize) };
+        }
+        let page = Page { slot, protection: Protection::READ_WRITE };
+        self.pages.insert(number(address), page);
+        Ok(page)
+    }
+
+    /// A frame that is mapped nowhere: a used one, else a fresh one.
+    fn take(&mut self, ipc: &mut Ipc, more: u64) -> Result<u16> {
+        if let Some(slot) = self.free.pop() {
+            return Ok(slot);
+        }
+        if self.fresh.0 == self.fresh.1 {
+            let (first, count) = self.make(ipc, Object::SmallFrame, more)?;
+            self.fresh = (first as u16, (first + count) as u16);
+            self.made += count as usize;
+            // `free` must never grow when memory is given back, for then there is none.
+            self.free.reserve(self.made);
+        }
+        self.fresh.0 += 1;
+        Ok(self.fresh.0 - 1)
+    }
+
+    /// Makes at most `most` objects of one page each; returns the first slot and the count.
+    fn make(&mut self, ipc: &mut Ipc, object: Object, most: u64) -> Result<(u64, u64)> {
+        let slots = self.slots.1.saturating_sub(self.slots.0).min(most.max(1));
+        if slots == 0 {
+            return Err(Errno::NOMEM);
+        }
+        let (untyped, count) = if self.small.0 < self.small.1 {
+            self.small.0 += 1;
+            (self.small.0 - 1, 1)
+        } else if self.large.0 < self.large.1 {
+            let count = slots.min(self.large_left).min(Untyped::RETYPE_MAX);
+            let untyped = self.large.0;
+            self.large_left -= count;
+            if self.large_left == 0 {
+                self.large = (untyped + 1, self.large.1);
+                self.large_left = LARGE_PAGE / PAGE;
+            }
+            (untyped, count)
+        } else {
+            return Err(Errno::NOMEM);
+        };
+        let (into, first) = (CNode::at(slot::CNODE), self.slots.0);
+        let made = Untyped::at(untyped).retype(ipc, object, into, first, count);
+        made.map_err(|_| Errno::NOMEM)?;
+        self.slots.0 += count;
+        Ok((first, count))
+    }
+
+    /// Maps a frame, with the page tables that are still missing there.
+    fn map(&mut self, ipc: &mut Ipc, frame: u16, at: u64, protection: Protection) -> Result<()> {
+        let rights = if protection.write() { Rights::READ_WRITE } else { Rights::READ };
+        let attributes = if protection.execute() { Attributes::EXECUTE } else { Attributes::DATA };
+        let vspace = VSpace::at(slot::VSPACE);
+        loop {
+            match Frame::at(frame.into()).map(ipc, vspace, at, rights, attributes) {
+                Ok(()) => return Ok(()),
+                Err(Error::FailedLookup) => {}
+                Err(_) => return Err(Errno::NOMEM),
+            }
+            let level = match ipc.missing_bits() {
+                21 => 0,
+                30 => 1,
+                _ => 2,
+            };
+            let (table, _) = self.make(ipc, Object::Table { level }, 1)?;
+            Table::at(table).map(ipc, level, vspace, at).map_err(|_| Errno::NOMEM)?;
+        }
+    }
+}
+
+fn number(address: u64) -> u32 {
+    ((address - MMAP_BASE) / PAGE) as u32
+}
+
+fn unmap(ipc: &mut Ipc, page: &mut Page) {
+    if page.protection != Protection::NONE {
+        // A mapped frame can be unmapped.
+        let _ = Frame::at(page.slot.into()).unmap(ipc);
+        page.protection = Protection::NONE;
+    }
+}

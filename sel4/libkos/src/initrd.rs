@@ -1,0 +1,313 @@
+//! The files of the container: a cpio archive in memory, read in place, never written.
+//!
+//! Beside the archive there is only an index of four bytes an entry, sorted by path with `/`
+//! before every other byte. So a path is found by binary search, what is in a directory stands
+//! directly behind it, and a large image costs a container little memory of its own. An
+//! archive that is sorted so, as `lower` writes it, keeps its order in `getdents64`.
+
+use crate::errno::{Errno, Result};
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+use koskit_cpio::{self as cpio, Entry, Malformed, Meta};
+
+/// Bits of the file type in a mode.
+pub const S_IFMT: u32 = 0o170_000;
+/// A directory.
+pub const S_IFDIR: u32 = 0o040_000;
+/// A character device.
+pub const S_IFCHR: u32 = 0o020_000;
+/// A pipe.
+pub const S_IFIFO: u32 = 0o010_000;
+/// A symbolic link.
+pub const S_IFLNK: u32 = 0o120_000;
+/// A regular file.
+pub const S_IFREG: u32 = 0o100_000;
+
+/// Most symbolic links on the way of one path, as in Linux.
+const LINKS_MAX: u32 = 40;
+/// Longest path below the root.
+const PATH_MAX: usize = 4095;
+/// Longest name of one file.
+const NAME_MAX: usize = 255;
+/// Stands in the index for a root directory that the archive does not name.
+const ROOT: u32 = u32::MAX;
+
+/// A file of the archive: its place in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node(u32);
+
+/// An archive and its index.
+pub struct Initrd<'a> {
+    archive: &'a [u8],
+    index: Vec<u32>,
+}
+
+/// Where a path leads.
+#[derive(Debug)]
+pub struct Place {
+    /// Its canonical form, without the first slash.
+    pub path: Vec<u8>,
+    /// What is there. A path whose last component does not exist leads somewhere too.
+    pub node: Option<Node>,
+    /// It ends with a slash, so only a directory can be meant.
+    pub directory: bool,
+}
+
+impl Place {
+    /// What is there.
+    ///
+    /// # Errors
+    /// ENOENT where nothing is, ENOTDIR for a path that ends with a slash but leads to no
+    /// directory.
+    pub fn node(&self, initrd: &Initrd<'_>) -> Result<Node> {
+        let node = self.node.ok_or(Errno::NOENT)?;
+        if self.directory && !initrd.is_directory(node) {
+            return Err(Errno::NOTDIR);
+        }
+        Ok(node)
+    }
+}
+
+impl<'a> Initrd<'a> {
+    /// Number of the archive's entries, each of which takes four bytes of the index.
+    ///
+    /// # Errors
+    /// Where the archive is damaged.
+    pub fn count(archive: &[u8]) -> core::result::Result<usize, Malformed> {
+        if archive.is_empty() {
+            return Ok(0);
+        }
+        cpio::entries(archive).try_fold(0, |count, entry| entry.map(|_| count + 1))
+    }
+
+    /// Indexes an archive; an empty one holds an empty root directory. Of several entries with
+    /// one name the last counts, as in Linux.
+    ///
+    /// # Errors
+    /// Where the archive is damaged.
+    pub fn new(archive: &'a [u8]) -> core::result::Result<Self, Malformed> {
+        let mut index = Vec::with_capacity(Self::count(archive)? + 1);
+        if !archive.is_empty() {
+            for entry in cpio::entries(archive) {
+                let (offset, _) = entry?;
+                index.push(u32::try_from(offset).map_err(|_| Malformed(offset))?);
+            }
+        }
+        let path = |offset: u32| path_at(archive, offset);
+        let order = |&a: &u32, &b: &u32| compare(path(a), path(b));
+        if !index.is_sorted_by(|a, b| order(a, b).is_lt()) {
+            // Of equal paths the last comes first, and stays.
+            index.sort_unstable_by(|a, b| order(a, b).then(b.cmp(a)));
+            index.dedup_by(|a, b| order(a, b).is_eq());
+        }
+        if index.first().is_none_or(|&first| !path(first).is_empty()) {
+            index.insert(0, ROOT);
+        }
+        Ok(Self { archive, index })
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Node {
+        Node(0)
+    }
+
+    /// The file at a canonical path, without its first slash.
+    pub fn find(&self, path: &[u8]) -> Option<Node> {
+        let found = self.index.binary_search_by(|&at| compare(path_at(self.archive, at), path));
+        found.ok().map(|index| Node(index as u32))
+    }
+
+    /// The canonical path of a file, without the first slash.
+    pub fn path(&self, node: Node) -> &'a [u8] {
+        self.index.get(node.0 as usize).map_or(&[], |&at| path_at(self.archive, at))
+    }
+
+    /// What the archive says of a file.
+    pub fn meta(&self, node: Node) -> Meta {
+        self.entry(node).map_or_else(
+            || Meta { ino: 1, mode: S_IFDIR | 0o755, nlink: 2, ..Meta::default() },
+            |entry| Meta { size: self.data(node).len() as u32, ..entry.meta },
+        )
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self, node: Node) -> bool {
+        self.kind(node) == S_IFDIR
+    }
+
+    /// The type of a file: one of the `S_IF…` values.
+    pub fn kind(&self, node: Node) -> u32 {
+        self.entry(node).map_or(S_IFDIR, |entry| entry.meta.mode & S_IFMT)
+    }
+
+    /// The contents of a file, or the target of a symbolic link. Of hard links to one file
+    /// only one entry has them.
+    pub fn data(&self, node: Node) -> &'a [u8] {
+        let Some(entry) = self.entry(node) else { return &[] };
+        let Meta { ino, nlink, size, mode, .. } = entry.meta;
+        if size > 0 || nlink < 2 || mode & S_IFMT != S_IFREG {
+            return entry.data;
+        }
+        let others = (0..self.index.len()).filter_map(|index| self.entry(Node(index as u32)));
+        let same = |other: &Entry<'_>| {
+            other.meta.ino == ino && other.meta.size > 0 && other.meta.mode == mode
+        };
+        others.filter(same).map(|other| other.data).next().unwrap_or_default()
+    }
+
+    /// The first entry of a directory, in the order of the index, that stands at `from` or
+    /// behind. To begin with, `from` is 0; to go on, one more than what came last.
+    pub fn child(&self, directory: Node, from: u32) -> Option<(Node, &'a [u8])> {
+        let parent = self.path(directory);
+        let mut at = from.max(directory.0 + 1);
+        loop {
+            let node = Node(at);
+            self.index.get(at as usize)?;
+            let path = self.path(node);
+            let below = match parent {
+                [] => path,
+                _ => path.strip_prefix(parent)?.strip_prefix(b"/")?,
+            };
+            match below.iter().position(|&byte| byte == b'/') {
+                None => return Some((node, below)),
+                // Something deeper: skip all of what the directory at this place holds.
+                Some(end) => {
+                    let inner = &path[..path.len() - below.len() + end];
+                    let inside = |&offset: &u32| {
+                        let path = path_at(self.archive, offset);
+                        path.strip_prefix(inner).is_some_and(|p| p.is_empty() || p[0] == b'/')
+                    };
+                    at += self.index[at as usize..].partition_point(inside) as u32;
+                }
+            }
+        }
+    }
+
+    /// The number that says where [`Initrd::child`] goes on behind a file.
+    pub fn after(&self, node: Node) -> u32 {
+        node.0 + 1
+    }
+
+    /// Follows a path that starts at the directory with the canonical path `base`, never out
+    /// of the root. `follow` says whether a symbolic link at the end is followed.
+    ///
+    /// # Errors
+    /// ENOENT for an empty path or a component on the way that does not exist, ENOTDIR for
+    /// one that is no directory, ELOOP, ENAMETOOLONG.
+    pub fn walk(&self, base: &[u8], path: &[u8], follow: bool) -> Result<Place> {
+        if path.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        let mut walk = Walk { initrd: self, path: Vec::new(), node: None, links: 0 };
+        walk.path.extend_from_slice(base);
+        walk.node = self.find(base);
+        walk.go(path, follow)?;
+        let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let directory = matches!(last, b"" | b"." | b"..");
+        Ok(Place { path: walk.path, node: walk.node, directory })
+    }
+
+    fn entry(&self, node: Node) -> Option<Entry<'a>> {
+        let &offset = self.index.get(node.0 as usize)?;
+        if offset == ROOT {
+            return None;
+        }
+        // `new` has seen that it is whole.
+        cpio::entry(self.archive, offset as usize).ok()
+    }
+}
+
+/// A walk along a path.
+struct Walk<'i, 'a> {
+    initrd: &'i Initrd<'a>,
+    path: Vec<u8>,
+    node: Option<Node>,
+    links: u32,
+}
+
+impl Walk<'_, '_> {
+    fn go(&mut self, path: &[u8], follow: bool) -> Result<()> {
+        if path.first() == Some(&b'/') {
+            self.path.clear();
+            self.node = Some(self.initrd.root());
+        }
+        let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+        // A link with a slash behind it is followed even where it is the last.
+        let follow = follow || end < path.len();
+        let mut components = path[..end].split(|&byte| byte == b'/').peekable();
+        while let Some(name) = components.next() {
+            let here = self.node.ok_or(Errno::NOENT)?;
+            if !self.initrd.is_directory(here) {
+                return Err(Errno::NOTDIR);
+            }
+            match name {
+                b"" | b"." => {}
+                b".." => self.up(),
+                _ => self.down(name, follow || components.peek().is_some())?,
+            }
+        }
+        Ok(())
+    }
+
+    fn up(&mut self) {
+        let end = self.path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        self.path.truncate(end);
+        self.node = self.initrd.find(&self.path);
+    }
+
+    fn down(&mut self, name: &[u8], follow: bool) -> Result<()> {
+        if name.len() > NAME_MAX || self.path.len() + name.len() >= PATH_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        let parent = (self.path.len(), self.node);
+        if !self.path.is_empty() {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(name);
+        self.node = self.initrd.find(&self.path);
+        let Some(node) = self.node else { return Ok(()) };
+        if follow && self.initrd.kind(node) == S_IFLNK {
+            self.links += 1;
+            if self.links > LINKS_MAX {
+                return Err(Errno::LOOP);
+            }
+            self.path.truncate(parent.0);
+            self.node = parent.1;
+            return match self.initrd.data(node) {
+                [] => Err(Errno::NOENT),
+                target => self.go(target, true),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// The path of the entry at an offset, as `a/b`; the root's is empty.
+fn path_at(archive: &[u8], offset: u32) -> &[u8] {
+    if offset == ROOT {
+        return &[];
+    }
+    let mut path = cpio::name(archive, offset as usize).unwrap_or_default();
+    loop {
+        path = match path {
+            [b'.', b'/', rest @ ..] | [b'/', rest @ ..] | [rest @ .., b'/'] => rest,
+            b"." => &[],
+            _ => return path,
+        }
+    }
+}
+
+/// Compares paths so that a directory comes directly before what is in it.
+fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let rank = |byte: Option<&u8>| match byte {
+        None => 0,
+        Some(b'/') => 1,
+        Some(&byte) => 2 + u16::from(byte),
+    };
+    rank(a.get(same)).cmp(&rank(b.get(same)))
+}
+
+#[cfg(test)]
+#[path = "initrd/tests.rs"]
+pub(crate) mod tests;

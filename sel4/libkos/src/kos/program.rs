@@ -1,0 +1,269 @@
+//! The process itself: time, signals, identity.
+
+use super::{Kos, PID};
+use crate::errno::{Errno, Result};
+use crate::fd::FD_MAX;
+use crate::system::System;
+use crate::user;
+use koskit_spec::layout::PAGE;
+
+const NS: u64 = 1_000_000_000;
+
+/// What a process wants done about signals. Handlers are kept but not run: nothing sends
+/// signals here but the process itself.
+pub(super) struct Signals {
+    actions: [[u64; 4]; SIGNALS],
+    blocked: u64,
+    pending: u64,
+    stack: [u64; 3],
+}
+
+const SIGNALS: usize = 64;
+const SIG_DFL: u64 = 0;
+const SIG_IGN: u64 = 1;
+const SIGKILL: u64 = 9;
+const SIGSTOP: u64 = 19;
+/// Bits of the signals that by default do nothing: CHLD, CONT, URG, WINCH.
+const IGNORED: u64 = bit(17) | bit(18) | bit(23) | bit(28);
+/// The alternate stack is not in use.
+const SS_DISABLE: u64 = 2;
+
+const fn bit(signal: u64) -> u64 {
+    1 << (signal - 1)
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self { actions: [[0; 4]; SIGNALS], blocked: 0, pending: 0, stack: [0, SS_DISABLE, 0] }
+    }
+}
+
+impl<S: System> Kos<'_, S> {
+    pub(super) fn clock_gettime(&mut self, clock: u64, into: u64) -> Result {
+        let now = self.now(clock)?;
+        user::set_words(into, &[now / NS, now % NS])?;
+        Ok(0)
+    }
+
+    pub(super) fn clock_getres(&mut self, clock: u64, into: u64) -> Result {
+        self.now(clock)?;
+        if into != 0 {
+            user::set_words(into, &[0, (NS / self.info.timer_hz.max(1)).max(1)])?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn gettimeofday(&mut self, into: u64) -> Result {
+        if into != 0 {
+            let now = self.now(0)?;
+            user::set_words(into, &[now / NS, now % NS / 1000])?;
+        }
+        Ok(0)
+    }
+
+    /// What a clock shows, in nanoseconds.
+    fn now(&self, clock: u64) -> Result {
+        let hz = self.info.timer_hz.max(1);
+        let ns = |ticks: u64| ticks / hz * NS + ticks % hz * NS / hz;
+        let ticks = self.system.ticks();
+        match clock {
+            // REALTIME, REALTIME_COARSE, TAI
+            0 | 5 | 11 => Ok(ns(ticks).wrapping_add(self.info.epoch_ns)),
+            // MONOTONIC, MONOTONIC_RAW, MONOTONIC_COARSE, BOOTTIME
+            1 | 4 | 6 | 7 => Ok(ns(ticks)),
+            // PROCESS_CPUTIME_ID, THREAD_CPUTIME_ID: the time since the start is an upper
+            // bound; seL4 does not account.
+            2 | 3 => Ok(ns(ticks - self.started)),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    pub(super) fn nanosleep(&mut self, request: u64) -> Result {
+        let time = duration(request)?;
+        let until = self.now(1)?.saturating_add(time);
+        self.sleep(1, until)
+    }
+
+    pub(super) fn clock_nanosleep(&mut self, clock: u64, flags: u64, request: u64) -> Result {
+        const ABSTIME: u64 = 1;
+        let now = self.now(clock)?;
+        let time = duration(request)?;
+        self.sleep(clock, if flags & ABSTIME != 0 { time } else { now.saturating_add(time) })
+    }
+
+    /// Lets others of the same priority run until a clock shows a time. There is no timer to
+    /// be woken by yet, so threads of lower priority do not run meanwhile.
+    fn sleep(&mut self, clock: u64, until: u64) -> Result {
+        while self.now(clock)? < until {
+            self.system.pause();
+        }
+        Ok(0)
+    }
+
+    pub(super) fn sigaction(&mut self, signal: u64, new: u64, old: u64, size: u64) -> Result {
+        if size != 8 || signal == 0 || signal > SIGNALS as u64 {
+            return Err(Errno::INVAL);
+        }
+        if new != 0 && (signal == SIGKILL || signal == SIGSTOP) {
+            return Err(Errno::INVAL);
+        }
+        let action = &mut self.signals.actions[signal as usize - 1];
+        let before = *action;
+        if new != 0 {
+            *action = user::words(new)?;
+        }
+        if old != 0 {
+            user::set_words(old, &before)?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn sigprocmask(&mut self, how: u64, new: u64, old: u64, size: u64) -> Result {
+        if size != 8 {
+            return Err(Errno::INVAL);
+        }
+        let before = self.signals.blocked;
+        if new != 0 {
+            let [set] = user::words(new)?;
+            let blocked = match how {
+                0 => before | set,
+                1 => before & !set,
+                2 => set,
+                _ => return Err(Errno::INVAL),
+            };
+            self.signals.blocked = blocked & !(bit(SIGKILL) | bit(SIGSTOP));
+        }
+        if old != 0 {
+            user::set_words(old, &[before])?;
+        }
+        self.deliver();
+        Ok(0)
+    }
+
+    pub(super) fn sigpending(&mut self, into: u64) -> Result {
+        user::set_words(into, &[self.signals.pending])?;
+        Ok(0)
+    }
+
+    pub(super) fn sigaltstack(&mut self, new: u64, old: u64) -> Result {
+        let before = self.signals.stack;
+        if new != 0 {
+            self.signals.stack = user::words(new)?;
+        }
+        if old != 0 {
+            user::set_words(old, &before)?;
+        }
+        Ok(0)
+    }
+
+    /// `kill` and `tkill`. The process can only reach itself.
+    pub(super) fn kill(&mut self, target: u64, signal: u64) -> Result {
+        if signal > SIGNALS as u64 {
+            return Err(Errno::INVAL);
+        }
+        if target != PID && target as i32 != 0 && target as i32 != -1 {
+            return Err(Errno::SRCH);
+        }
+        if signal != 0 {
+            self.signals.pending |= bit(signal);
+            self.deliver();
+        }
+        Ok(0)
+    }
+
+    /// Does what pending signals ask for: most end the process.
+    fn deliver(&mut self) {
+        let mut now = self.signals.pending & !self.signals.blocked;
+        self.signals.pending &= !now;
+        while now != 0 {
+            let signal = u64::from(now.trailing_zeros()) + 1;
+            now &= now - 1;
+            match self.signals.actions[signal as usize - 1][0] {
+                SIG_DFL if bit(signal) & IGNORED == 0 => self.system.exit(128 + signal as u8),
+                SIG_DFL | SIG_IGN => {}
+                _ => self.log(format_args!(
+                    "libkos: signal {signal} is dropped; signal handlers do not run yet\n"
+                )),
+            }
+        }
+    }
+
+    pub(super) fn prlimit(&mut self, resource: u64, old: u64) -> Result {
+        const INFINITY: u64 = u64::MAX;
+        const STACK: u64 = 3;
+        const CORE: u64 = 4;
+        const NPROC: u64 = 6;
+        const NOFILE: u64 = 7;
+        if resource > 15 {
+            return Err(Errno::INVAL);
+        }
+        if old != 0 {
+            let limit = match resource {
+                STACK => self.info.stack_pages * PAGE,
+                CORE => 0,
+                NPROC => 1,
+                NOFILE => FD_MAX as u64,
+                _ => INFINITY,
+            };
+            user::set_words(old, &[limit; 2])?;
+        }
+        Ok(0)
+    }
+
+    pub(super) fn prctl(&mut self, what: u64, argument: u64) -> Result {
+        const SET_NAME: u64 = 15;
+        const GET_NAME: u64 = 16;
+        match what {
+            SET_NAME => {
+                let name = user::path(argument)?;
+                let length = name.len().min(self.name.len() - 1);
+                self.name = [0; 16];
+                self.name[..length].copy_from_slice(&name[..length]);
+                Ok(0)
+            }
+            GET_NAME => {
+                user::bytes_mut(argument, 16)?.copy_from_slice(&self.name);
+                Ok(0)
+            }
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    pub(super) fn getresuid(real: u64, effective: u64, saved: u64) -> Result {
+        for into in [real, effective, saved] {
+            user::bytes_mut(into, 4)?.fill(0);
+        }
+        Ok(0)
+    }
+
+    /// The C libraries want a Linux that is new enough; programs are told what it is.
+    pub(super) fn uname(into: u64) -> Result {
+        const FIELD: usize = 65;
+        let fields: [&[u8]; 6] =
+            [b"Linux", b"kos", b"6.1.0-koskit", b"#1 seL4", b"aarch64", b"(none)"];
+        let out = user::bytes_mut(into, (FIELD * fields.len()) as u64)?;
+        out.fill(0);
+        for (place, field) in out.chunks_exact_mut(FIELD).zip(fields) {
+            place[..field.len()].copy_from_slice(field);
+        }
+        Ok(0)
+    }
+
+    /// One processor.
+    pub(super) fn sched_getaffinity(size: u64, into: u64) -> Result {
+        if size < 8 || size % 8 != 0 {
+            return Err(Errno::INVAL);
+        }
+        user::set_words(into, &[1])?;
+        Ok(8)
+    }
+}
+
+/// A time that a call gives as seconds and nanoseconds, in nanoseconds.
+fn duration(address: u64) -> Result {
+    let [seconds, nanoseconds] = user::words(address)?;
+    if (seconds as i64) < 0 || nanoseconds >= NS {
+        return Err(Errno::INVAL);
+    }
+    Ok(seconds.saturating_mul(NS).saturating_add(nanoseconds))
+}

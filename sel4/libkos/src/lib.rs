@@ -1,0 +1,32 @@
+//! The library operating system inside each native container: Linux's system calls as function
+//! calls, answered from a read-only archive of files, memory of the container's own, and two
+//! requests to the root server.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`kos`] | the state of a container, and which function answers which call |
+//! | [`initrd`] | files: an index over the archive, and paths |
+//! | [`fd`] | file descriptors |
+//! | [`memory`] | which ranges of addresses are mapped |
+//! | [`process`] | what a program finds on its stack when it starts |
+//! | [`user`] | reading and writing the program's memory |
+//!
+//! This library knows nothing of seL4: what it needs of the machine is the trait
+//! [`System`](system::System), so it runs in tests on any host. The binary beside it is what
+//! is linked at [`KOS_BASE`](koskit_spec::layout::KOS_BASE).
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod errno;
+pub mod fd;
+pub mod initrd;
+pub mod kos;
+pub mod memory;
+pub mod number;
+pub mod process;
+pub mod stat;
+pub mod system;
+pub mod user;
