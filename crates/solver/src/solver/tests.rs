@@ -11,6 +11,8 @@ use koskit_image::{Limits, NodeKind, Tree};
 use koskit_llb::{Graph, Platform, Reference};
 
 use super::*;
+use crate::Stream;
+use crate::exec::ExecError;
 use crate::testing::inside;
 
 /// A store, a cache and a context in a directory.
@@ -20,6 +22,28 @@ struct World {
     context: PathBuf,
     options: Options,
     ignore: Vec<String>,
+}
+
+/// The image `base`: a shell and some programs of this machine, with the libraries they need.
+fn add_base(world: &World, dir: &Path) {
+    let root = dir.join("base");
+    let programs = ["sh", "cat", "sleep", "rm", "mkdir", "id", "ln"].map(|n| format!("/bin/{n}"));
+    for program in &programs {
+        let ldd = std::process::Command::new("ldd").arg(program).output().unwrap();
+        let text = String::from_utf8_lossy(&ldd.stdout);
+        let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
+        for file in libraries.chain([program.as_str()]) {
+            let to = root.join(&file[1..]);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(file, to).unwrap();
+        }
+    }
+    let layer = world.store.add_layer(&root, &PackOptions { latest: Some(0) }).unwrap();
+    let Platform { os, architecture, .. } = Platform::host();
+    let mut config = ImageConfig { os, architecture, ..ImageConfig::default() };
+    config.config.env = vec!["PATH=/bin".into()];
+    let image = world.store.add_image(&config, &[layer]).unwrap();
+    world.store.tag(&"base:latest".parse().unwrap(), &image.descriptor).unwrap();
 }
 
 /// What a build gave.
@@ -115,6 +139,15 @@ fn show((path, node): (&Path, &koskit_image::Node)) -> String {
 }
 
 impl Built {
+    /// What a step wrote to a stream.
+    fn output(&self, wanted: Stream) -> String {
+        let pieces = self.events.iter().filter_map(|event| match event {
+            Event::Output { stream, bytes, .. } if *stream == wanted => Some(bytes.as_slice()),
+            _ => None,
+        });
+        String::from_utf8(pieces.collect::<Vec<_>>().concat()).unwrap()
+    }
+
     /// The names of the steps that were not done, as their result was known.
     fn cached(&self) -> Vec<String> {
         let cached = self.events.iter().filter_map(|event| match event {
@@ -356,5 +389,175 @@ fn no_cache_does_all_again_and_is_what_the_next_build_finds() {
         assert_eq!(again.solved, first.solved);
         world.options.no_cache = false;
         assert_eq!(world.build(text).cached().len(), 2);
+    });
+}
+
+#[test]
+fn a_command_sees_what_was_copied_and_what_it_makes_is_kept() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        add_base(&world, dir);
+        world.write("in", "in");
+        let text = "FROM base AS build\nWORKDIR /w\nCOPY in .\nARG V=1\n\
+                    RUN read -r line < in; echo \"$line $V\" > out; echo told; echo bad >&2\n\
+                    RUN rm in && mkdir -p sub && ln -s ../out sub/link\n\
+                    FROM scratch\nCOPY --from=build /w /\n";
+        let first = world.build(text);
+        assert_eq!(first.output(Stream::Stdout), "told\n");
+        assert_eq!(first.output(Stream::Stderr), "bad\n");
+        let expected = ["644 0:0 out in 1\n", "755 0:0 sub/", "777 0:0 sub/link -> ../out"];
+        assert_eq!(world.files(&first), expected);
+        let second = world.build(text);
+        assert_eq!(second.cached().len(), 5, "{:?}", second.cached());
+        assert_eq!(second.solved, first.solved);
+        assert_eq!(second.output(Stream::Stdout), "");
+
+        // Another value of a variable is another command.
+        let third = world.build(&text.replace("V=1", "V=2"));
+        assert_eq!(third.cached().len(), 2, "{:?}", third.cached());
+    });
+}
+
+#[test]
+fn the_layers_of_commands_are_the_same_bytes_each_time() {
+    inside(|_, dir| {
+        let build = |name: &str| {
+            let dir = dir.join(name);
+            fs::create_dir(&dir).unwrap();
+            let world = World::new(&dir);
+            add_base(&world, &dir);
+            world.build("FROM base\nRUN echo a > /a; mkdir /b; echo c > /b/c\nRUN rm /a\n").solved
+        };
+        let first = build("one");
+        assert_eq!(first.changed, [true; 3]);
+        assert_eq!(first, build("two"));
+    });
+}
+
+#[test]
+fn a_command_that_fails_ends_the_build_and_keeps_what_was_done() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        add_base(&world, dir);
+        world.write("a", "a");
+        let text = |code| format!("FROM base\nCOPY a /\nRUN echo told; exit {code}\nRUN echo no\n");
+        let (result, built) = world.try_build(&text(3));
+        let error = result.unwrap_err();
+        assert_eq!(error.to_string(), "the command `echo told; exit 3` failed with exit code 3");
+        assert!(matches!(&error.problem, Problem::Command(ExecError::Exit { code: 3, .. })));
+        assert_eq!(built.graph.vertices()[error.vertex.unwrap()].locations[0].first, 3);
+        assert_eq!(built.output(Stream::Stdout), "told\n");
+        // It is not kept that it has failed, and it is that the file was copied.
+        let (result, built) = world.try_build(&text(3));
+        assert!(result.is_err());
+        assert_eq!(built.cached().len(), 1);
+        assert_eq!(world.build(&text(0)).cached().len(), 1);
+    });
+}
+
+#[test]
+fn the_others_are_stopped_when_a_command_fails() {
+    inside(|_, dir| {
+        let mut world = World::new(dir);
+        add_base(&world, dir);
+        world.options.jobs = NonZeroUsize::new(2);
+        let start = Instant::now();
+        let (result, built) = world.try_build(
+            "FROM base AS slow\nRUN sleep 600; echo > /x\nFROM base AS bad\nRUN sleep 0.3; exit 9\n\
+             FROM scratch\nCOPY --from=slow /x /\nCOPY --from=bad /y /\n",
+        );
+        let error = result.unwrap_err();
+        assert_eq!(error.to_string(), "the command `sleep 0.3; exit 9` failed with exit code 9");
+        assert!(start.elapsed().as_secs() < 300);
+        let failed = built.events.iter().filter(|e| matches!(e, Event::Failed { .. }));
+        assert_eq!(failed.count(), 2);
+    });
+}
+
+/// Two commands, each of which waits for a file that the other one makes in a mount of both.
+#[test]
+fn stages_that_do_not_need_each_other_run_at_once() {
+    use koskit_llb::{Builder, Copy, Exec, FileOp, Mount, MountKind, Note, Source};
+    inside(|_, dir| {
+        let mut world = World::new(dir);
+        add_base(&world, dir);
+        world.options.jobs = NonZeroUsize::new(2);
+        let mut builder = Builder::new();
+        let base =
+            Source::Image { reference: "base:latest".parse().unwrap(), platform: Platform::host() };
+        let base = builder.source(base, Note::default());
+        let mut wait = |mine: &str, other: &str| {
+            let script = format!(
+                "echo > /both/{mine}; n=0; until [ -e /both/{other} ]; do n=$((n+1)); \
+                 [ $n -lt 600 ] || exit 1; sleep 0.1; done; echo {mine} > /{mine}"
+            );
+            let kind = MountKind::Cache { id: "both".into(), sharing: pb::CacheSharingOpt::Shared };
+            let mount = Mount {
+                target: "/both".into(),
+                source: None,
+                selector: String::new(),
+                readonly: false,
+                kind,
+            };
+            let exec = Exec {
+                args: vec!["/bin/sh".into(), "-c".into(), script],
+                env: vec!["PATH=/bin".into()],
+                cwd: "/".into(),
+                mounts: vec![mount],
+                ..Exec::default()
+            };
+            builder.exec(base, &Platform::host(), exec, Note::new(mine))
+        };
+        let (a, b) = (wait("a", "b"), wait("b", "a"));
+        let copy = |name: &str| Copy { src: name.into(), dest: name.into(), ..Copy::default() };
+        let op = FileOp::new().copy(a, copy("/a")).copy(b, copy("/b"));
+        let result = builder.file(None, op, Note::default());
+        let graph = Graph::new(&builder.definition(result)).unwrap();
+        let solve = || world.solver.solve(&graph, &Sources::default(), &world.options, &|_| {});
+        let solved = solve().unwrap_or_else(|e| panic!("{}", chain(&e)));
+        assert_eq!(solved.layers.len(), 1);
+        assert_eq!(solve().unwrap(), solved);
+    });
+}
+
+/// Names to the test below that it is the build that is to be killed, and where.
+const VICTIM: &str = "KOSKIT_TEST_VICTIM";
+
+#[test]
+fn a_killed_build_leaves_a_cache_that_the_next_one_can_use() {
+    inside(|_, dir| {
+        let text = |end: &str| format!("FROM base\nCOPY a /\nRUN mkdir /deep && {end}\n");
+        if let Some(dir) = std::env::var_os(VICTIM) {
+            let world = World::new(Path::new(&dir));
+            let (graph, _) = world.graph(&text("echo started && sleep 600"));
+            let local = BTreeMap::from([("context".into(), world.context.clone())]);
+            let _ = world.solver.solve(&graph, &Sources { local }, &world.options, &|event| {
+                if matches!(event, Event::Output { .. }) {
+                    println!("the command has started");
+                }
+            });
+            panic!("it was not killed");
+        }
+        let world = World::new(dir);
+        add_base(&world, dir);
+        world.write("a", "a");
+        let name = "solver::tests::a_killed_build_leaves_a_cache_that_the_next_one_can_use";
+        let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(VICTIM, dir)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(victim.stdout.take().unwrap()));
+        let started = lines.map_while(Result::ok).any(|line| line == "the command has started");
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        assert!(started);
+
+        let world = World::new(dir);
+        let built = world.build(&text("echo done"));
+        assert_eq!(built.cached().len(), 1);
+        assert_eq!(built.output(Stream::Stdout), "done\n");
+        assert_eq!(built.solved.layers.len(), 3);
     });
 }
