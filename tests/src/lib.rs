@@ -4,6 +4,10 @@
 //! `./x test` builds what they need. One by one they run as every test does, after `./x build`
 //! and `./x sdk`: `cargo test -p koskit-tests --test root_server`.
 
+mod home;
+
+pub use home::{Home, Said};
+
 use koskit_machine::{Container, Ended, Error, Message, Options, Platform};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};

@@ -1,11 +1,13 @@
 //! The command line: arguments, progress and words. What a command does is in other crates.
 
+mod build;
 mod error;
 mod images;
 mod inspect;
 mod lower;
 mod names;
 mod output;
+mod progress;
 mod run;
 mod sdk;
 mod version;
@@ -39,7 +41,8 @@ Images are kept in $XDG_DATA_HOME/koskit (~/.local/share/koskit), an OCI image l
 
 #[derive(Subcommand)]
 enum Command {
-    Run(Box<run::Arguments>),
+    Build(build::Arguments),
+    Run(run::Arguments),
     Images(images::Arguments),
     Inspect(inspect::Arguments),
     Lower(lower::Arguments),
@@ -49,12 +52,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    koskit_solver::init();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return error::usage(&error),
     };
     let done = match arguments.command {
         Command::Run(arguments) => return run::run(&arguments),
+        Command::Build(arguments) => build::build(&arguments),
         Command::Images(arguments) => images::images(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Lower(arguments) => lower::write(&arguments),

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use koskit_image::{Error, Image, Store};
 use koskit_llb::{Platform, Reference};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// What runs on a seL4 machine.
 pub fn target() -> Platform {
@@ -18,6 +19,20 @@ pub fn store() -> Result<Store> {
     let path = Store::default_path()?;
     let opened = Store::open(&path);
     opened.with_context(|| format!("the image store in {} cannot be used", path.display()))
+}
+
+/// The directory in which builds keep what they have done: `$XDG_CACHE_HOME/koskit/build`, by
+/// default `~/.cache/koskit/build`.
+///
+/// # Errors
+/// The environment has neither variable.
+pub fn cache() -> Result<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME");
+    let cache = cache.or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    let cache =
+        cache.context("there is no place for the build cache: set HOME or XDG_CACHE_HOME")?;
+    Ok(cache.join("koskit/build"))
 }
 
 /// The image of that name for a platform.
@@ -84,8 +99,8 @@ pub fn pairs(what: &str, given: &[String]) -> Result<BTreeMap<String, String>> {
     given.iter().map(pair).collect()
 }
 
-/// A time as an image's configuration has it: RFC 3339, in UTC.
-pub fn created(seconds: u64) -> String {
+/// A time as an image's configuration has it: RFC 3339, in UTC. Seconds since 1970, from 0 on.
+pub fn created(seconds: i64) -> String {
     // Days to a date: Howard Hinnant's civil_from_days, with years that begin in March.
     let days = seconds / 86400 + 719_468;
     let era = days / 146_097;
@@ -95,7 +110,7 @@ pub fn created(seconds: u64) -> String {
     let month = (5 * of_year + 2) / 153;
     let date = of_year - (153 * month + 2) / 5 + 1;
     let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
+    let year = year + era * 400 + i64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

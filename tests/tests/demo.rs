@@ -1,0 +1,148 @@
+//! The talk's demo, as a newcomer sees it.
+
+use koskit_tests::{Home, Said, root};
+use std::fs;
+
+const HELLO: &str = "\
+hello hello_world test
+HELLO=WORLD
+/: hello foo.txt bar.txt
+foo.txt: foo
+bar.txt: bar
+";
+
+fn example() -> String {
+    root().join("examples/hello").display().to_string()
+}
+
+/// The lines about steps, without their times.
+fn steps(said: &Said) -> Vec<String> {
+    let steps = said.stderr.lines().filter_map(|line| line.strip_prefix(" => "));
+    let names = steps.filter_map(|step| step.rsplit_once(' ')).map(|(name, _)| name.trim_end());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_talks_hello_is_built_and_runs_on_sel4() {
+    let home = Home::with_sdk();
+    let built = home.must(&["build", "-t", "hello", &example()]);
+    assert_eq!(built.stdout, "");
+    let mut seen = steps(&built);
+    seen.sort();
+    let expected = [
+        "=> named",
+        "[build 1/3] FROM kos/dev-c-aarch64-kos-linux-musl",
+        "[build 2/3] COPY . /app/",
+        "[build 3/3] RUN gcc -fPIC -pie -o /app/hello /app/hello.c",
+        "[files 1/4] FROM kos/busybox",
+        "[files 2/4] RUN mkdir -p /out",
+        "[files 3/4] RUN echo \"foo\" > /out/foo.txt",
+        "[files 4/4] RUN echo \"bar\" > /out/bar.txt",
+        "[internal] load build context",
+        "[stage-2 1/2] COPY --from=build /app/hello /",
+        "[stage-2 2/2] COPY --from=files /out/* /",
+        "exporting image",
+    ];
+    for step in expected {
+        assert!(seen.iter().any(|line| line.starts_with(step)), "{step} in\n{}", built.stderr);
+    }
+    let last = built.stderr.lines().last().unwrap();
+    assert!(last.starts_with("[+] Built hello sha256:"), "{last}");
+
+    let ran = home.koskit(&["run", "hello"]);
+    assert_eq!(ran, Said { code: 0, stdout: HELLO.into(), stderr: String::new() });
+}
+
+#[test]
+fn building_again_runs_nothing_and_gives_the_same_image() {
+    let home = Home::with_sdk();
+    home.must(&["build", "-t", "hello", &example()]);
+    let first = home.inspect("hello")["Digest"].clone();
+    let again = home.must(&["build", "-t", "again", &example()]);
+    let done: Vec<String> = steps(&again)
+        .into_iter()
+        .filter(|step| step.contains(" RUN ") || step.contains(" COPY "))
+        .collect();
+    assert_eq!(done.len(), 7, "{done:?}");
+    assert!(done.iter().all(|step| step.starts_with("CACHED ")), "{done:?}");
+    assert_eq!(home.inspect("again")["Digest"], first);
+
+    home.must(&["build", "--no-cache", "-t", "anew", &example()]);
+    assert_eq!(home.inspect("anew")["Digest"], first);
+    let other = Home::with_sdk();
+    other.must(&["build", "-t", "hello", &example()]);
+    assert_eq!(other.inspect("hello")["Digest"], first);
+}
+
+#[test]
+fn an_edited_program_is_built_and_run_again() {
+    let home = Home::with_sdk();
+    for file in ["Dockerfile", "hello.c"] {
+        let text = fs::read_to_string(root().join("examples/hello").join(file)).unwrap();
+        home.write(&format!("hello/{file}"), &text);
+    }
+    home.must(&["build", "-t", "hello", "hello"]);
+    let source = home.path().join("hello/hello.c");
+    let text = fs::read_to_string(&source).unwrap();
+    fs::write(&source, text.replace("HELLO=%s", "hello, %s!")).unwrap();
+    let built = home.must(&["build", "-t", "hello", "hello"]);
+    let steps = steps(&built);
+    assert!(steps.iter().any(|step| step.starts_with("[build 3/3] RUN gcc")), "{steps:?}");
+    assert!(steps.iter().any(|step| step.starts_with("CACHED [files 4/4] RUN")), "{steps:?}");
+    let ran = home.must(&["run", "hello"]);
+    assert!(ran.stdout.contains("\nhello, WORLD!\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn arguments_and_variables_replace_those_of_the_image() {
+    let home = Home::with_sdk();
+    home.must(&["build", "-q", "-t", "hello", &example()]);
+    let ran = home.must(&["run", "-e", "HELLO=seL4", "hello", "one", "--two"]);
+    assert!(ran.stdout.starts_with("hello one --two\nHELLO=seL4\n"), "{}", ran.stdout);
+}
+
+#[test]
+fn the_status_of_the_program_is_ours_and_its_streams_are_apart() {
+    let home = Home::with_sdk();
+    home.write(
+        "app/main.c",
+        "#include <stdio.h>\nint main() { puts(\"out\"); fputs(\"err\\n\", stderr); return 7; }\n",
+    );
+    home.write(
+        "app/Dockerfile",
+        "FROM --platform=$BUILDPLATFORM kos/dev-c-aarch64-kos-linux-musl AS build\n\
+         COPY main.c /\nRUN gcc -o /main /main.c\n\
+         FROM scratch\nCOPY --from=build /main /\nCMD [\"/main\"]\n",
+    );
+    home.must(&["build", "-t", "app", "app"]);
+    let ran = home.koskit(&["run", "app"]);
+    assert_eq!(ran, Said { code: 7, stdout: "out\n".into(), stderr: "err\n".into() });
+}
+
+#[test]
+fn a_verbose_run_shows_the_contract_and_that_all_memory_is_given_back() {
+    let home = Home::with_sdk();
+    home.must(&["build", "-q", "-t", "hello", &example()]);
+    let ran = home.must(&["run", "--verbose", "hello"]);
+    assert_eq!(ran.stdout, HELLO);
+    let end = ran.stderr.lines().last().unwrap();
+    let words: Vec<&str> = end.split(' ').collect();
+    let [_, "end", "status=0", before, after] = words[..] else { panic!("{end}") };
+    assert_eq!(before.strip_prefix("before="), after.strip_prefix("after="), "{end}");
+    assert!(ran.stderr.contains("sel4| Cmd       [/hello, hello_world, test]"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_bundle_has_the_talks_files_and_table() {
+    let home = Home::with_sdk();
+    home.must(&["build", "-q", "-t", "hello", &example()]);
+    let said = home.must(&["lower", "-o", "bundle", "hello"]);
+    let names: Vec<&str> = said.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(names, ["Untyped", "VSpace", "TCB", "CNode", "Frames", "Cmd", "Binary"]);
+    for file in ["hello.elf", "initrd.cpio", "spec.json"] {
+        assert!(home.path().join("bundle").join(file).is_file(), "{file}");
+    }
+    let native = &home.inspect("hello")["Native"];
+    let spec = fs::read(home.path().join("bundle/spec.json")).unwrap();
+    assert_eq!(*native, serde_json::from_slice::<serde_json::Value>(&spec).unwrap());
+}
