@@ -248,19 +248,17 @@ pub struct Registers {
 }
 
 impl Tcb {
-    /// Gives the thread its spaces, and its IPC buffer: `buffer`, mapped at `address`.
+    /// Gives the thread its spaces, and its IPC buffer: `buffer`, mapped at `address`. At address
+    /// 0 it has none, and `buffer` is not looked at.
     pub fn configure(self, ipc: &mut Ipc, space: Space, address: u64, buffer: Frame) -> Result<()> {
-        // Priorities are set by themselves, as kernels after 5.0.0 demand.
-        let guard = kernel::encode_guard(space.guard);
-        let words = [space.fault_endpoint, 0, guard, 0, address];
         let caps = [space.cspace.0, space.vspace.0, buffer.0];
-        ipc.invoke(self.0, label::TCBConfigure, &words, &caps)
+        ipc.invoke(self.0, label::TCBConfigure, &kernel::configuration(space, address), &caps)
     }
 
     /// Gives the thread other spaces.
     pub fn set_space(self, ipc: &mut Ipc, space: Space) -> Result<()> {
-        let words = [space.fault_endpoint, kernel::encode_guard(space.guard), 0];
-        ipc.invoke(self.0, label::TCBSetSpace, &words, &[space.cspace.0, space.vspace.0])
+        let caps = [space.cspace.0, space.vspace.0];
+        ipc.invoke(self.0, label::TCBSetSpace, &kernel::spaces(space), &caps)
     }
 
     /// Sets the thread's priority, at most the maximum of the thread `authority`.
@@ -354,16 +352,17 @@ impl Frame {
         ipc.invoke(self.0, label::ARMPageMap, &words, &[vspace.0])
     }
 
-    /// Changes how the frame is mapped where this capability mapped it.
+    /// Changes how the frame is mapped at the address where this capability mapped it.
     pub fn remap(
         self,
         ipc: &mut Ipc,
         vspace: VSpace,
+        address: u64,
         rights: Rights,
         attributes: Attributes,
     ) -> Result<()> {
-        let words = [kernel::encode_rights(rights), attributes.0];
-        ipc.invoke(self.0, label::ARMPageRemap, &words, &[vspace.0])
+        let (label, words) = kernel::remapping(address, rights, attributes.0);
+        ipc.invoke(self.0, label, &words, &[vspace.0])
     }
 
     /// Takes the frame out of the address space that this capability mapped it in.

@@ -2,7 +2,7 @@
 //! `libsel4/include/sel4/{shared_types,types}_64.bf`, `objecttype.h`, `constants.h` of AArch64.
 
 use crate::ipc::MessageInfo;
-use crate::object::{CNodeGuard, Object, Registers, Rights, VcpuRegister};
+use crate::object::{CNodeGuard, Object, Registers, Rights, Space, VcpuRegister};
 
 #[expect(non_upper_case_globals, reason = "the kernel's own names")]
 #[allow(dead_code)] // Not every label has a wrapper.
@@ -36,6 +36,24 @@ pub(crate) fn encode_badge(badge: u64) -> u64 {
 /// Guards have 18 bits; longer ones begin with zeroes.
 pub(crate) fn encode_guard(guard: CNodeGuard) -> u64 {
     1 << 31 | (guard.bits & 0x3_ffff) << 8 | u64::from(guard.size & 0x3f) << 2
+}
+
+/// Words of TCB_Configure: after the fault endpoint a priority, which is set by itself, as
+/// later kernels demand.
+pub(crate) fn configuration(space: Space, buffer: u64) -> [u64; 5] {
+    let [fault_endpoint, guard, vspace_data] = spaces(space);
+    [fault_endpoint, 0, guard, vspace_data, buffer]
+}
+
+/// Words of TCB_SetSpace.
+pub(crate) fn spaces(space: Space) -> [u64; 3] {
+    [space.fault_endpoint, encode_guard(space.guard), 0]
+}
+
+/// Label and words of a second mapping at the address of the first. Here that has a label of its
+/// own, and the kernel knows the address.
+pub(crate) fn remapping(_: u64, rights: Rights, attributes: u64) -> (u64, [u64; 2]) {
+    (label::ARMPageRemap, [encode_rights(rights), attributes])
 }
 
 /// Number of an object's type, and the argument that says its size.
@@ -162,9 +180,34 @@ mod tests {
         assert_eq!(register(&mut registers, REGISTERS), None);
     }
 
+    /// From the kernel's generated `sel4/invocation.h`, `sel4_arch_invocation.h` and
+    /// `arch_invocation.h`.
     #[test]
     fn labels_are_those_of_the_kernels_own_headers() {
-        assert_eq!((label::UntypedRetype, label::CNodeRevoke, number::NBRecv), (1, 14, -8));
-        assert_eq!(label::ARMPageMap, label::ARMPageTableMap + 2);
+        use label::*;
+        assert_eq!((UntypedRetype, TCBConfigure, CNodeRevoke, DomainSetSet), (1, 5, 14, 27));
+        // Our port's five are in front of those of all ARM processors.
+        assert_eq!((ARMVCPUSetTCB, ARMVCPUAckVPPI), (36, 40));
+        assert_eq!((ARMPageTableMap, ARMPageMap, ARMASIDPoolAssign), (36 + 5, 38 + 5, 47 + 5));
+        assert_eq!((number::Call, number::Recv, number::NBRecv), (-1, -5, -8));
+    }
+
+    #[test]
+    fn guards_and_badges_are_tagged_and_cut_to_their_fields() {
+        assert_eq!(encode_guard(CNodeGuard { bits: 0, size: 48 }), 0x8000_00c0);
+        assert_eq!(encode_guard(CNodeGuard { bits: 0xf_ffff, size: 64 }), 0x83ff_ff00);
+        assert_eq!(encode_badge(0xffff_ffff_1234_5678), 0x234_5678);
+    }
+
+    #[test]
+    fn an_injection_is_one_word() {
+        assert_eq!(encode_injection(0x3ff, 0x1f, 1, 3), [0x3_011f_03ff]);
+    }
+
+    #[test]
+    fn the_last_vcpu_registers_are_our_ports() {
+        use VcpuRegister::*;
+        let numbers = [Sctlr, Isr, CntkCtl, Par, Vmpidr].map(vcpu_register);
+        assert_eq!(numbers, [0, 13, 22, 23, 25]);
     }
 }

@@ -60,7 +60,7 @@ pub fn caches_can_be_maintained_by_address(lab: &mut Lab) -> Result {
         ensure_eq!(format_args!("the word at {offset}"), page.word(offset), should);
     }
     // Zeroing is a write: not of a page that is mapped read-only.
-    page.frame.remap(&mut lab.ipc, VSPACE, Rights::READ, Attributes::DATA)?;
+    page.frame.remap(&mut lab.ipc, VSPACE, page.address, Rights::READ, Attributes::DATA)?;
     let thread = lab.run(program, &[page.address])?;
     match lab.fault_of(thread)? {
         Fault::Vm { address, syndrome, .. } => {

@@ -161,7 +161,7 @@ pub fn an_access_with_mmu_is_told_with_its_intermediate_address(lab: &mut Lab) -
     with_mmu(guest, program);
     // The last page becomes read-only.
     let last = Frame::at(guest.guest_frames + 7);
-    last.remap(&mut lab.ipc, guest.vspace, Rights::READ, Attributes::DATA)?;
+    last.remap(&mut lab.ipc, guest.vspace, RAM + 0x7000, Rights::READ, Attributes::DATA)?;
     guest.start(lab, &[0x8010_0010, 0xc000_0568, 0x8000_7018])?;
 
     let (address, fetch, syndrome, pc) = memory_fault(lab, guest)?;

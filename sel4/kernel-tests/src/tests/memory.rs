@@ -167,7 +167,7 @@ pub fn a_page_that_is_not_executable_cannot_be_executed(lab: &mut Lab) -> Result
     ensure_eq!("the fault status", syndrome & 0x3f, PERMISSION);
 
     // The same page, executable
-    page.frame.remap(&mut lab.ipc, VSPACE, Rights::READ, Attributes::EXECUTE)?;
+    page.frame.remap(&mut lab.ipc, VSPACE, page.address, Rights::READ, Attributes::EXECUTE)?;
     thread.go_on(lab, 0)?;
     ensure_eq!("the report", lab.report_of(thread)?.x[7], 0x1002);
     Ok(())
@@ -205,13 +205,13 @@ pub fn a_remapped_page_has_its_new_rights_at_once(lab: &mut Lab) -> Result {
     let program = program!("mov x7, #0x1000", "1: str x7, [x0]", "svc #0", "b 1b");
     let thread = lab.run(program, &[page.address])?;
     lab.report_of(thread)?;
-    page.frame.remap(&mut lab.ipc, VSPACE, Rights::READ, Attributes::DATA)?;
+    page.frame.remap(&mut lab.ipc, VSPACE, page.address, Rights::READ, Attributes::DATA)?;
     page.word(0);
     thread.go_on(lab, 4)?;
     let (_, address, _, syndrome) = memory_fault(lab, thread)?;
     ensure_eq!("the address", address, page.address);
     ensure_eq!("the fault status", syndrome & (WRITE | 0x3f), WRITE | PERMISSION);
-    page.frame.remap(&mut lab.ipc, VSPACE, Rights::READ_WRITE, Attributes::DATA)?;
+    page.frame.remap(&mut lab.ipc, VSPACE, page.address, Rights::READ_WRITE, Attributes::DATA)?;
     thread.go_on(lab, 0)?;
     lab.report_of(thread)?;
     Ok(())
@@ -245,7 +245,7 @@ pub fn remapping_without_a_page_table_is_refused(lab: &mut Lab) -> Result {
     }
     frame.map(&mut lab.ipc, VSPACE, address, Rights::READ_WRITE, Attributes::DATA)?;
     table.unmap(&mut lab.ipc, 0)?;
-    let refused = frame.remap(&mut lab.ipc, VSPACE, Rights::READ, Attributes::DATA);
+    let refused = frame.remap(&mut lab.ipc, VSPACE, address, Rights::READ, Attributes::DATA);
     ensure_eq!("remapping", refused, Err(Error::FailedLookup));
     Ok(())
 }
