@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use koskit_llb::{Digest, Platform, Reference};
 use thiserror::Error;
 
+use crate::directory::DirectoryError;
 use crate::layer::LayerError;
 
 /// A store, an image or a blob that is not as it should be.
@@ -66,9 +67,9 @@ pub enum Error {
         /// Why.
         why: String,
     },
-    /// A directory that an image is not written to.
-    #[error("{0:?} has files in it and is no OCI image layout; choose a new or an empty directory")]
-    Occupied(PathBuf),
+    /// A directory for an exported image.
+    #[error(transparent)]
+    Directory(DirectoryError),
     /// A directory that cannot be made a layer.
     #[error(transparent)]
     Pack(#[from] LayerError),

@@ -11,6 +11,7 @@
 //! reader ends with an error where it is not the one that was asked for.
 
 mod blob;
+pub mod directory;
 mod error;
 mod export;
 mod image;

@@ -185,7 +185,11 @@ impl Tree {
                     upper.parents(&path, &mut reader)?;
                     upper.removed.push(path);
                 }
-                Some(Change::Hide(path)) => upper.hidden.push(path),
+                Some(Change::Hide(path)) => {
+                    // The marker itself lies in the directory, which may have no entry.
+                    upper.parents(&path.join("x"), &mut reader)?;
+                    upper.hidden.push(path);
+                }
                 None => {}
             }
         }

@@ -1,11 +1,9 @@
 //! The bundle: everything that a machine must be given to start one container.
 
+use koskit_image::directory::{self, DirectoryError};
 use koskit_spec::contract::{Contract, Process};
 use koskit_spec::plan::Plan;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
-use std::fs::{self, File};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// What the root server needs to start one container.
@@ -31,26 +29,6 @@ pub struct Bundle {
     pub publishes: Vec<String>,
     /// Number of system calls that were rewritten, by the x16 and the x8 form of the stub.
     pub sites: (usize, usize),
-}
-
-/// Why a bundle cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// Something else is there.
-    #[error("{0:?} has files in it and is no bundle; choose a new or an empty directory")]
-    Occupied(PathBuf),
-    /// The path has no last part, as `/` and `..` have none.
-    #[error("{0:?} cannot be the name of a bundle's directory")]
-    Name(PathBuf),
-    /// The system refuses.
-    #[error("cannot write the bundle to {path:?}")]
-    File {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
 }
 
 /// File that states the contract; a directory with it is a bundle.
@@ -117,51 +95,13 @@ impl Bundle {
     ///
     /// # Errors
     /// Something else is in the directory, or the system refuses.
-    pub fn write(&self, directory: &Path) -> Result<(), WriteError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| WriteError::File { path, source }
-        };
-        let name = directory.file_name().ok_or_else(|| WriteError::Name(directory.into()))?;
-        let replaced = match fs::read_dir(directory) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-            Err(e) => return Err(failed(directory)(e)),
-        };
-        if replaced && !directory.join(SPEC).is_file() {
-            return Err(WriteError::Occupied(directory.into()));
-        }
-        let mut half_name = std::ffi::OsString::from(".");
-        half_name.push(name);
-        half_name.push(format!(".{}", std::process::id()));
-        let half = Scratch(directory.with_file_name(half_name));
-        fs::create_dir_all(&half.0).map_err(failed(&half.0))?;
-
+    pub fn write(&self, directory: &Path) -> Result<(), DirectoryError> {
         let mut spec = serde_json::to_vec_pretty(&self.spec_json()).expect("JSON can be written");
         spec.push(b'\n');
-        let files = [(SPEC, &spec), (&self.elf_name(), &self.program), (INITRD, &self.initrd)];
-        for (name, bytes) in files {
-            let path = half.0.join(name);
-            let written = File::create(&path).and_then(|mut file| {
-                file.write_all(bytes)?;
-                file.sync_all()
-            });
-            written.map_err(failed(&path))?;
-        }
-        if replaced {
-            // What was there goes with the scratch directory.
-            let swapped = renameat_with(CWD, &half.0, CWD, directory, RenameFlags::EXCHANGE);
-            return swapped.map_err(|e| failed(directory)(e.into()));
-        }
-        fs::rename(&half.0, directory).map_err(failed(directory))
-    }
-}
-
-/// A directory that goes away, unless it is renamed.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        directory::replace(directory, SPEC, |at| {
+            directory::write(&at.join(SPEC), &spec)?;
+            directory::write(&at.join(self.elf_name()), &self.program)?;
+            directory::write(&at.join(INITRD), &self.initrd)
+        })
     }
 }

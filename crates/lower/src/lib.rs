@@ -17,7 +17,7 @@ mod initrd;
 mod process;
 pub mod rewrite;
 
-pub use bundle::{Bundle, WriteError};
+pub use bundle::Bundle;
 pub use error::{LowerError, Source};
 
 use koskit_image::Tree;

@@ -107,17 +107,6 @@ fn two_runs_give_the_same_files_and_a_bundle_is_replaced_whole() {
 }
 
 #[test]
-fn a_directory_with_other_files_is_left_alone() {
-    let (tree, config) = image();
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("thesis.tex"), "").unwrap();
-    let bundle = lower(&tree, &config, &options(), &libkos()).unwrap();
-    let error = bundle.write(directory.path()).unwrap_err();
-    assert!(matches!(error, WriteError::Occupied(_)));
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-}
-
-#[test]
 fn a_missing_workdir_is_in_the_initrd() {
     let (tree, config) = image();
     let options = Options { workdir: Some("/work/here".into()), ..options() };
