@@ -29,7 +29,7 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    /// Mounts at a path, which is relative too.
+    /// Mounts at a path, which is relative too. Devices in it are none.
     pub fn mount(&self, base: &Path, target: &Path) -> io::Result<()> {
         let work = || {
             // SAFETY: the table of open files stays shared; what this thread gets for itself is
@@ -52,7 +52,7 @@ impl Overlay {
     fn mount_with(&self, options: &str, target: &Path) -> rustix::io::Result<()> {
         let mount = |options: &str| {
             let options = CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
-            mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())
+            mount("overlay", target, "overlay", MountFlags::NODEV, options.as_c_str())
         };
         if self.upper.is_none() {
             return mount(options);
@@ -78,7 +78,8 @@ impl Overlay {
         fsconfig_set_string(&fs, "index", "off")?;
         fsconfig_set_string(&fs, "xino", "off")?;
         fsconfig_create(&fs)?;
-        let mounted = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+        let mounted =
+            fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(&mounted, "", rustix::fs::CWD, target, flags)
     }

@@ -28,6 +28,12 @@ pub(crate) fn init() {
     if name != OUTER && name != INNER {
         return;
     }
+    // Whoever started koskit may have left files open. A command must not get at them, not even by
+    // the way of a working directory /proc/self/fd/N (as in CVE-2024-21626).
+    // SAFETY: the program has only just begun: it owns the three standard streams alone.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } != 0 {
+        std::process::exit(1);
+    }
     let Ok(control) = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
         std::process::exit(1);
     };
@@ -117,6 +123,8 @@ fn inner(control: &UnixStream, task: Task) -> Result<Infallible, String> {
     let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
     fs::create_dir_all(cwd).map_err(failed(format!("make the directory {cwd}")))?;
     std::env::set_current_dir(Path::new(cwd)).map_err(failed(format!("enter {cwd}")))?;
+    // It has a name here only if it is in this root.
+    std::env::current_dir().map_err(failed(format!("enter {cwd}")))?;
 
     let null = fs::File::open("/dev/null").map_err(failed("open /dev/null"))?;
     rustix::stdio::dup2_stdin(&null).map_err(failed("set the standard input"))?;

@@ -184,6 +184,7 @@ fn what_belongs_to_the_machine_cannot_be_changed() {
             done
             test -s /proc/kcore && echo read kcore
             mount -t tmpfs none /mnt 2>/dev/null && echo mounted
+            mknod /sda b 8 0 2>/dev/null && echo made a device
             ls /proc | grep -c '^[0-9]' | { read n; test $n -lt 9 || echo saw $n processes; }
             echo x >/dev/null && head -c4 /dev/urandom | wc -c
             grep CapEff /proc/self/status
@@ -191,7 +192,23 @@ fn what_belongs_to_the_machine_cannot_be_changed() {
             test -w /dev/shm && echo shm
             cat /proc/1/comm";
         let said = says(&shell(script), &active.path());
-        assert_eq!(said, "4\nCapEff:\t00000000a80425fb\nkoskit\nshm\nsh\n");
+        assert_eq!(said, "4\nCapEff:\t00000000a00425fb\nkoskit\nshm\nsh\n");
+    });
+}
+
+#[test]
+fn files_that_koskit_was_started_with_stay_outside() {
+    inside(|_, dir| {
+        let (_snapshots, active) = root(dir);
+        // A number that no shell uses.
+        let outside = rustix::io::fcntl_dupfd_cloexec(File::open(dir).unwrap(), 300).unwrap();
+        rustix::io::fcntl_setfd(&outside, rustix::io::FdFlags::empty()).unwrap();
+        let said = says(&shell("echo $(ls /proc/$$/fd)"), &active.path());
+        assert!(!said.split_whitespace().any(|fd| fd == outside.as_raw_fd().to_string()), "{said}");
+        let cwd = format!("/proc/self/fd/{}", outside.as_raw_fd());
+        let process = Process { cwd, ..shell("ls") };
+        let error = outcome(&process, &active.path()).0.unwrap_err();
+        assert!(matches!(error, ExecError::Start { .. }), "{error}");
     });
 }
 
