@@ -286,7 +286,10 @@ impl Upper {
                 node(NodeKind::File(bytes.into()))
             }
             EntryKind::Link(target) => match self.nodes.get(&target).map(|placed| &placed.node) {
-                Some(node) if matches!(node.kind, NodeKind::File(_)) && target != path => {
+                // A link in the place of a directory removes what is inside, and so its target.
+                Some(node)
+                    if matches!(node.kind, NodeKind::File(_)) && !target.starts_with(&path) =>
+                {
                     let sizes = node.xattrs.iter().map(|(name, value)| name.len() + value.len());
                     reader.budget().metadata(sizes.sum::<usize>() as u64)?;
                     node.clone()

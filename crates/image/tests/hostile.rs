@@ -141,6 +141,8 @@ fn hard_links_reach_only_files_of_the_same_layer() {
     assert_eq!(refusal(&[hard_link("a", "b")]), missing("b"));
     assert_eq!(refusal(&[hard_link("a", "a")]), missing("a"));
     assert_eq!(refusal(&[directory("d"), hard_link("a", "d")]), missing("d"));
+    // It takes the place of the directory that its target is in.
+    assert_eq!(refusal(&[file("d/a", "x"), hard_link("d", "d/a")]), missing("d/a"));
     // A link to a link to a file outside.
     assert_eq!(refusal(&[symlink("l", "/etc/passwd"), hard_link("a", "l")]), missing("l"));
     assert_eq!(refusal(&[symlink("l", "/etc"), hard_link("a", "l/passwd")]), missing("l/passwd"));
