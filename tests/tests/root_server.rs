@@ -168,6 +168,26 @@ fn all_memory_of_each_container_is_given_back() {
 }
 
 #[test]
+fn linux_programs_exit_and_fault_as_others_do() {
+    let linux = |words: &[&str]| {
+        let mut container = simple("linux");
+        container.process = Process::encode(words, &[], "/").unwrap();
+        container.program = koskit_lower::rewrite::rewrite(&container.program).unwrap().bytes;
+        // The stubs of its two calls, which the program had not when it was sized up.
+        container.contract.untyped_bits += 1;
+        container
+    };
+    let ran = boot(&[linux(&["linux"]), linux(&["linux", "overflow"])]);
+    assert_eq!(ran.stdout.len(), 2, "{ran}");
+    assert!(ran.stdout.values().all(|text| text == "I run under Linux\n"), "{ran}");
+    order(
+        &ran,
+        &["exited container=1 status=7", "faulted container=2 what=it wrote to address 0x7fc"],
+    );
+    assert!(ran.logged(", where nothing is mapped"), "{ran}");
+}
+
+#[test]
 fn whatever_a_container_makes_of_its_memory_comes_back() {
     let ran = boot(&[simple("maker"), simple("status"), simple("maker")]);
     assert_eq!(ran.output(), "I have made all that I can make\n", "{ran}");
