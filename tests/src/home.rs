@@ -83,14 +83,19 @@ impl Home {
         fs::write(path, text).unwrap();
     }
 
+    /// The variables that make it the home of a command.
+    pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
+        let path = |name| self.path().join(name);
+        [("XDG_DATA_HOME", path("data")), ("XDG_CACHE_HOME", path("cache"))]
+    }
+
     /// The command line with these arguments, which runs in this home.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(koskit());
         command
             .args(words)
             .current_dir(self.path())
-            .env("XDG_DATA_HOME", self.path().join("data"))
-            .env("XDG_CACHE_HOME", self.path().join("cache"))
+            .envs(self.environment())
             .env_remove("SOURCE_DATE_EPOCH")
             .env_remove("KOSKIT_PLATFORM")
             .stdin(Stdio::null());

@@ -1,8 +1,11 @@
 //! `koskit build`, and the images that it makes.
 
-use koskit_tests::{Home, Said, skip};
+use koskit_tests::{Home, Said, koskit, root, skip};
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 /// What a build without any tool can do.
 const SCRATCH: &str =
@@ -74,6 +77,83 @@ fn the_time_of_an_image_is_what_source_date_epoch_says() {
     assert_eq!(home.inspect("app")["Created"], "2000-02-29T00:00:00Z");
 }
 
+/// The schemas of the OCI, which refer to each other by the names of their files.
+struct Schemas(PathBuf);
+
+impl Schemas {
+    fn read(&self, name: &str) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(self.0.join(name)).unwrap()).unwrap()
+    }
+
+    fn check(self: &Arc<Self>, schema: &str, document: &Path) {
+        let retriever = Retriever(Arc::clone(self));
+        let options = jsonschema::options().with_retriever(retriever);
+        let validator = options.build(&self.read(schema)).unwrap();
+        let document = serde_json::from_slice(&fs::read(document).unwrap()).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&document).map(|e| e.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new(), "by {schema}: {document:#}");
+    }
+}
+
+struct Retriever(Arc<Schemas>);
+
+impl jsonschema::Retrieve for Retriever {
+    fn retrieve(
+        &self,
+        uri: &jsonschema::Uri<String>,
+    ) -> Result<serde_json::Value, Box<dyn std::error::Error + Send + Sync>> {
+        let path = uri.path().as_str();
+        Ok(self.0.read(path.rsplit('/').next().unwrap_or_default()))
+    }
+}
+
+#[test]
+fn an_exported_image_is_what_the_schemas_of_the_oci_say() {
+    let folder = match std::env::var_os("KOSKIT_CONFORMANCE") {
+        Some(folder) => PathBuf::from(folder).join("oci-image"),
+        None => root().join("../shared/conformance/oci-image"),
+    };
+    if !folder.is_dir() {
+        return skip(format!("{} is not there", folder.display()));
+    }
+    let schemas = Arc::new(Schemas(folder));
+    let home = home(
+        "FROM scratch\nCOPY . /files/\nENV A=b\nLABEL a=b\nEXPOSE 80\nUSER 1:1\nWORKDIR /w\n\
+         ENTRYPOINT [\"/x\"]\nCMD [\"y\"]\n",
+    );
+    home.must(&["build", "-t", "app:1", "-o", "type=oci,dest=layout", "app"]);
+    let layout = home.path().join("layout");
+    schemas.check("image-index-schema.json", &layout.join("index.json"));
+    schemas.check("image-layout-schema.json", &layout.join("oci-layout"));
+    let image = home.inspect("app:1");
+    let blob = |name: &str| layout.join("blobs/sha256").join(&image[name].as_str().unwrap()[7..]);
+    schemas.check("image-manifest-schema.json", &blob("Digest"));
+    schemas.check("config-schema.json", &blob("Id"));
+}
+
+#[test]
+fn colours_and_the_line_that_changes_are_for_terminals() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return skip("there is no script, which makes terminals");
+    }
+    let home = home(SCRATCH);
+    let on_terminal = |variable: &str| {
+        let words = format!("{} build app", koskit().display());
+        let mut command = Command::new("script");
+        command.args(["-qec", &words, "/dev/null"]).envs(home.environment());
+        command.current_dir(home.path()).env("TERM", "xterm").env_remove("NO_COLOR");
+        let said = Said::of(command.env(variable, "1").output().unwrap());
+        assert_eq!(said.code, 0, "{}", said.stdout);
+        said.stdout
+    };
+    let shown = on_terminal("COLOR");
+    assert!(shown.contains("\x1b[34m => ") && shown.contains("\r\x1b[K"), "{shown:?}");
+    let shown = on_terminal("NO_COLOR");
+    assert!(!shown.contains("\x1b[34m") && shown.contains("\r\x1b[K"), "{shown:?}");
+    let shown = home.must(&["build", "app"]).stderr;
+    assert!(!shown.contains(['\x1b', '\r']), "{shown:?}");
+}
+
 #[test]
 fn skopeo_inspects_and_copies_what_was_exported() {
     if Command::new("skopeo").arg("--version").output().is_err() {
@@ -132,6 +212,6 @@ fn a_killed_build_leaves_a_store_that_works_and_no_process() {
     dockerfile("true");
     home.must(&["build", "-t", "app", "app"]);
     assert!(home.names().contains(&"app:latest".to_owned()));
-    let left = std::fs::read_dir(home.store_path().join("ingest")).unwrap();
+    let left = fs::read_dir(home.store_path().join("ingest")).unwrap();
     assert_eq!(left.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["lock"]);
 }

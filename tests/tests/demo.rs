@@ -2,6 +2,7 @@
 
 use koskit_tests::{Home, Said, root};
 use std::fs;
+use std::process::Stdio;
 
 const HELLO: &str = "\
 hello hello_world test
@@ -117,6 +118,18 @@ fn the_status_of_the_program_is_ours_and_its_streams_are_apart() {
     home.must(&["build", "-t", "app", "app"]);
     let ran = home.koskit(&["run", "app"]);
     assert_eq!(ran, Said { code: 7, stdout: "out\n".into(), stderr: "err\n".into() });
+}
+
+#[test]
+fn output_that_nobody_reads_ends_the_run_without_a_word() {
+    let home = Home::with_sdk();
+    home.must(&["build", "-q", "-t", "hello", &example()]);
+    let mut command = home.command(&["run", "hello"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let said = Said::of(child.wait_with_output().unwrap());
+    // 128 + SIGPIPE
+    assert_eq!(said, Said { code: 141, stdout: String::new(), stderr: String::new() });
 }
 
 #[test]

@@ -22,8 +22,7 @@ use std::process::ExitCode;
     version,
     about = "Container images on seL4: build them from Dockerfiles, run them on a seL4 machine",
     after_help = EXAMPLES,
-    max_term_width = 100,
-    disable_help_subcommand = true
+    max_term_width = 100
 )]
 struct Arguments {
     #[command(subcommand)]

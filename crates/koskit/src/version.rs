@@ -1,11 +1,14 @@
 //! `koskit version`: what this koskit is, and what its machines boot.
 
 use crate::output;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use koskit_llb::Digest;
 use koskit_machine::Platform;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 
 /// Show the versions of koskit and of its seL4 platform
 #[derive(Args)]
@@ -29,30 +32,35 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// # Errors
 /// A file of the platform cannot be read.
 pub fn version(arguments: &Arguments) -> Result<()> {
-    let (folder, files) = match Platform::find() {
-        Ok(platform) => {
-            let read = |(name, path): (&str, std::path::PathBuf)| {
-                let bytes = std::fs::read(&path)?;
-                Ok::<_, std::io::Error>((name.to_owned(), Digest::of(&bytes)))
-            };
-            let files: Result<Vec<_>, _> = platform.files().map(read).collect();
-            (Ok(platform.folder().display().to_string()), files?)
-        }
-        Err(error) => (Err(error.to_string()), Vec::new()),
+    let platform = Platform::find();
+    let digest = |(name, path): (&str, PathBuf)| {
+        let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok((name.to_owned(), Digest::of(&bytes)))
     };
+    let files = platform.iter().flat_map(Platform::files).map(digest);
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let kernel = platform.as_ref().ok().and_then(Platform::kernel);
     let text = match arguments.format {
         Format::Json => {
-            let files: serde_json::Map<_, _> =
-                files.iter().map(|(name, digest)| (name.clone(), json!(digest.as_str()))).collect();
-            let platform = folder.ok().map(|folder| json!({ "Folder": folder, "Files": files }));
+            let platform = platform.ok().map(|platform| {
+                let files = files.iter().map(|(name, digest)| (name, digest.as_str()));
+                json!({
+                    "Kernel": kernel,
+                    "Folder": platform.folder(),
+                    "Files": BTreeMap::from_iter(files),
+                })
+            });
             format!("{}\n", json!({ "Version": VERSION, "Platform": platform }))
         }
         Format::Text => {
-            let mut rows = vec![vec!["koskit".to_owned(), VERSION.to_owned()]];
-            rows.push(vec!["platform".to_owned(), folder.unwrap_or_else(|why| why)]);
+            let row = |name: &str, value: String| vec![name.to_owned(), value];
+            let folder = platform.map(|platform| platform.folder().display().to_string());
+            let mut rows = vec![row("koskit", VERSION.into())];
+            rows.extend(kernel.map(|kernel| row("kernel", kernel)));
+            rows.push(row("platform", folder.unwrap_or_else(|error| error.to_string())));
             rows.extend(files.into_iter().map(|(name, digest)| {
                 let name = name.strip_suffix(".elf").unwrap_or(&name);
-                vec![format!("  {name}"), digest.to_string()]
+                row(&format!("  {name}"), digest.to_string())
             }));
             output::table(&rows)
         }

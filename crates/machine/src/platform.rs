@@ -22,6 +22,7 @@ const FILES: [&str; 5] = [
 impl Platform {
     pub(crate) const LOADER: &str = "loader.elf";
     pub(crate) const ROOT_SERVER: &str = "root-server.elf";
+    const KERNEL_NAME: &str = "kernel.txt";
     const LIBKOS: &str = "libkos.elf";
     pub(crate) const KERNEL_RELEASE: &str = "kernel-release.elf";
     pub(crate) const KERNEL_DEBUG: &str = "kernel-debug.elf";
@@ -70,6 +71,13 @@ impl Platform {
     /// Where it is.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What its kernel is, for people; `None` where it does not say.
+    pub fn kernel(&self) -> Option<String> {
+        let mut text = std::fs::read_to_string(self.folder.join(Self::KERNEL_NAME)).ok()?;
+        text.retain(|c| !c.is_control());
+        Some(text)
     }
 
     /// The names of its files, and where they are.

@@ -33,6 +33,9 @@ impl Variant {
     }
 }
 
+/// What it is, for people.
+pub const NAME: &str = "seL4 5.0.0 for QEMU virt, aarch64, at EL2 (unverified port)";
+
 /// Builds a kernel, unless the cache has it. The folder has `bin/kernel.elf`, and below
 /// `libsel4/include` the interface files and the configuration that go with it.
 ///

@@ -20,6 +20,9 @@ pub fn build() -> Result<()> {
     let folder = root().join("target/platform");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
+    let name = folder.join("kernel.txt");
+    std::fs::write(&name, kernel::NAME)
+        .with_context(|| format!("cannot write {}", name.display()))?;
     let kernel = |variant: Variant| -> Result<PathBuf> {
         let what = format!("build the {} kernel", variant.name());
         let prefix = step(&what, || kernel::build(variant, &cache))?;
