@@ -106,3 +106,6 @@ pub(crate) fn failed<E: Into<io::Error>>(
 ) -> impl FnOnce(E) -> FileError {
     move |e| FileError::Io { action, path: path.as_ref().to_owned(), source: e.into() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! What COPY and its kind do to directories, without any mounts.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::glob::Patterns;
+
+/// A directory to copy from and one to copy to, in a third.
+struct Dirs(tempfile::TempDir);
+
+impl Dirs {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("from")).unwrap();
+        fs::create_dir(dir.path().join("to")).unwrap();
+        Self(dir)
+    }
+
+    fn from(&self, path: &str) -> PathBuf {
+        self.0.path().join("from").join(path)
+    }
+
+    fn to(&self, path: &str) -> PathBuf {
+        self.0.path().join("to").join(path)
+    }
+
+    /// Makes files, each of which holds its own name, and the directories they are in.
+    fn write(&self, paths: &[&str]) {
+        for path in paths {
+            let path = self.0.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, path.file_name().unwrap().as_encoded_bytes()).unwrap();
+        }
+    }
+
+    fn view(&self) -> View {
+        View::image(Root::open(&self.from("")).unwrap(), Ownership::Ignored)
+    }
+
+    fn changes<T>(&self, change: impl FnOnce(Changes<'_>) -> T) -> T {
+        let root = Root::open(&self.to("")).unwrap();
+        change(Changes { root: &root, ownership: Ownership::Ignored, epoch: 0 })
+    }
+
+    fn copy_with(&self, source: &str, target: Target, filter: &Filter) -> Result<()> {
+        let find = Find { contents: target.contents, ..FIND };
+        let view = self.view();
+        let selection = view.select(source, find, filter)?;
+        self.changes(|changes| changes.copy(&selection, &view, &target))
+    }
+
+    fn copy(&self, source: &str, target: &str) -> Result<()> {
+        self.copy_with(source, to(target), &Filter::default())
+    }
+
+    /// All paths that were made, sorted, with a slash after directories.
+    fn made(&self) -> Vec<String> {
+        fn add(path: &Path, name: String, all: &mut Vec<String>) {
+            if !path.symlink_metadata().unwrap().is_dir() {
+                return all.push(name);
+            }
+            if !name.is_empty() {
+                all.push(format!("{name}/"));
+            }
+            for entry in fs::read_dir(path).unwrap() {
+                let entry = entry.unwrap();
+                let inner = entry.file_name().into_string().unwrap();
+                let separator = if name.is_empty() { "" } else { "/" };
+                add(&entry.path(), format!("{name}{separator}{inner}"), all);
+            }
+        }
+        let mut all = Vec::new();
+        add(&self.to(""), String::new(), &mut all);
+        all.sort();
+        all
+    }
+}
+
+const FIND: Find = Find { follow: true, wildcard: true, allow_none: true, contents: true };
+
+fn to(path: &str) -> Target {
+    Target {
+        path: path.into(),
+        owner: None,
+        mode: ModeChange::Keep,
+        parents: true,
+        contents: true,
+        time: None,
+    }
+}
+
+#[test]
+fn the_end_of_the_destination_and_what_is_there_decide_on_the_name() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("f", "/new", &["new"]),
+        ("f", "/new/", &["new/", "new/f"]),
+        ("f", "/new/.", &["new/", "new/f"]),
+        ("f", "/a/b/c", &["a/", "a/b/", "a/b/c"]),
+        ("f", "/", &["f"]),
+        ("d", "/", &["in", "sub/", "sub/deep"]),
+        ("d", "/new", &["new/", "new/in", "new/sub/", "new/sub/deep"]),
+        ("d/sub", "/x/", &["x/", "x/deep"]),
+        ("d/s*b", "/", &["deep"]),
+        ("*/in", "/y/", &["y/", "y/in"]),
+        ("*.none", "/y/", &[]),
+    ];
+    for &(source, target, expected) in cases {
+        let dirs = Dirs::new();
+        dirs.write(&["from/f", "from/d/in", "from/d/sub/deep"]);
+        dirs.copy(source, target).unwrap();
+        assert_eq!(dirs.made(), expected, "COPY {source} {target}");
+    }
+}
+
+#[test]
+fn without_contents_a_directory_keeps_its_name() {
+    let dirs = Dirs::new();
+    dirs.write(&["from/d/in"]);
+    fs::create_dir(dirs.to("there")).unwrap();
+    let target = |path| Target { contents: false, ..to(path) };
+    dirs.copy_with("d", target("/there"), &Filter::default()).unwrap();
+    dirs.copy_with("d", target("/new"), &Filter::default()).unwrap();
+    assert_eq!(dirs.made(), ["new/", "new/in", "there/", "there/d/", "there/d/in"]);
+}
+
+#[test]
+fn files_replace_files_and_links_but_not_directories() {
+    let dirs = Dirs::new();
+    dirs.write(&["from/new/x", "from/dir/x/y", "to/x", "to/outside", "to/sub/x/y"]);
+    fs::remove_file(dirs.to("x")).unwrap();
+    symlink("outside", dirs.to("x")).unwrap();
+    dirs.copy("new", "/").unwrap();
+    assert!(dirs.to("x").symlink_metadata().unwrap().is_file());
+    assert_eq!(fs::read(dirs.to("outside")).unwrap(), b"outside");
+    let error = dirs.copy("new", "/sub").unwrap_err().to_string();
+    assert_eq!(error, r#""sub/x" is a directory, which a file cannot replace"#);
+    let error = dirs.copy("dir", "/").unwrap_err().to_string();
+    assert_eq!(error, r#""x" is not a directory, which a directory cannot replace"#);
+    let error = dirs.copy("new/x", "/outside/z").unwrap_err().to_string();
+    assert_eq!(error, r#""outside" is not a directory"#);
+}
+
+#[test]
+fn hard_links_permissions_and_times_are_kept() {
+    let dirs = Dirs::new();
+    dirs.write(&["from/d/a"]);
+    fs::hard_link(dirs.from("d/a"), dirs.from("d/b")).unwrap();
+    fs::set_permissions(dirs.from("d/a"), fs::Permissions::from_mode(0o4751)).unwrap();
+    let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    let file = fs::File::options().write(true).open(dirs.from("d/a")).unwrap();
+    file.set_times(fs::FileTimes::new().set_modified(time)).unwrap();
+    dirs.copy("d", "/").unwrap();
+    let (a, b) = (dirs.to("a").metadata().unwrap(), dirs.to("b").metadata().unwrap());
+    assert_eq!(a.ino(), b.ino());
+    assert_eq!((a.mode() & 0o7777, a.mtime()), (0o4751, 1_000_000));
+}
+
+#[test]
+fn included_and_excluded_files_bring_no_empty_directories() {
+    let dirs = Dirs::new();
+    dirs.write(&["from/a.c", "from/a.o", "from/x/b.c", "from/x/y/c.o", "from/z/d.c"]);
+    let filter = Filter {
+        include: Patterns::new(&["**/*.c"]).unwrap(),
+        exclude: Patterns::new(&["z", "!z/none"]).unwrap(),
+    };
+    dirs.copy_with("/", to("/"), &filter).unwrap();
+    assert_eq!(dirs.made(), ["a.c", "x/", "x/b.c"]);
+}
+
+#[test]
+fn a_copy_without_parents_needs_them() {
+    let dirs = Dirs::new();
+    dirs.write(&["from/f"]);
+    let target = |path| Target { parents: false, ..to(path) };
+    assert!(dirs.copy_with("f", target("/a/b"), &Filter::default()).is_err());
+    dirs.copy_with("f", target("/b"), &Filter::default()).unwrap();
+    assert_eq!(dirs.made(), ["b"]);
+}
+
+#[test]
+fn files_directories_and_links_are_made_and_removed() {
+    let dirs = Dirs::new();
+    let owner = (0, 0);
+    dirs.changes(|changes| {
+        changes.mkdir("/a/b", 0o700, true, owner, None).unwrap();
+        changes.mkdir("/a/b", 0o755, false, owner, None).unwrap();
+        assert!(changes.mkdir("/no/parent", 0o755, false, owner, None).is_err());
+        changes.mkfile("/a/f", 0o640, b"one", owner, Some(5_000_000_000)).unwrap();
+        changes.symlink("f", "/a/l", owner, None).unwrap();
+        // Through the link, to what it leads to.
+        changes.mkfile("/a/l", 0o600, b"two", owner, Some(5_000_000_000)).unwrap();
+        assert!(changes.mkfile("/none/f", 0o600, b"", owner, None).is_err());
+    });
+    assert_eq!(dirs.made(), ["a/", "a/b/", "a/f", "a/l"]);
+    assert_eq!(fs::read(dirs.to("a/f")).unwrap(), b"two");
+    let file = dirs.to("a/f").metadata().unwrap();
+    assert_eq!((file.mode() & 0o7777, file.mtime()), (0o600, 5));
+    assert_eq!(dirs.to("a/b").metadata().unwrap().mode() & 0o7777, 0o700);
+
+    dirs.write(&["to/a/b/deep/x", "to/keep"]);
+    symlink(dirs.to("keep"), dirs.to("a/b/deep/out")).unwrap();
+    dirs.changes(|changes| {
+        changes.remove("/a/b*", false, true).unwrap();
+        changes.remove("/a/l", false, false).unwrap();
+        changes.remove("/a/l", true, false).unwrap();
+        let error = changes.remove("/a/l", false, false).unwrap_err().to_string();
+        assert!(error.starts_with(r#""a/l" is not in"#), "{error}");
+        assert!(changes.remove("/", false, false).is_err());
+    });
+    assert_eq!(dirs.made(), ["a/", "a/f", "keep"]);
+}
+
+#[test]
+fn a_digest_is_of_all_that_is_copied_and_of_nothing_else() {
+    let dirs = Dirs::new();
+    dirs.write(&["from/d/a", "from/d/b", "from/other"]);
+    let digest = || {
+        let view = dirs.view();
+        view.select("d", FIND, &Filter::default()).unwrap().digest(&view).unwrap()
+    };
+    let mut seen = vec![digest()];
+    let mut differs = |what: &str| {
+        let now = digest();
+        assert!(!seen.contains(&now), "{what}");
+        seen.push(now);
+    };
+    fs::write(dirs.from("d/a"), "b").unwrap();
+    differs("content");
+    fs::set_permissions(dirs.from("d/a"), fs::Permissions::from_mode(0o755)).unwrap();
+    differs("permissions");
+    fs::rename(dirs.from("d/b"), dirs.from("d/c")).unwrap();
+    differs("name");
+    fs::remove_file(dirs.from("d/c")).unwrap();
+    differs("removed");
+    symlink("a", dirs.from("d/l")).unwrap();
+    differs("link");
+    fs::hard_link(dirs.from("d/a"), dirs.from("d/h")).unwrap();
+    differs("second name");
+    fs::remove_file(dirs.from("d/h")).unwrap();
+    fs::copy(dirs.from("d/a"), dirs.from("d/h")).unwrap();
+    differs("copy in place of the second name");
+    fs::create_dir(dirs.from("d/empty")).unwrap();
+    differs("empty directory");
+    fs::write(dirs.from("other"), "changed").unwrap();
+    fs::set_permissions(dirs.from("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(digest(), *seen.last().unwrap());
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_copied_is_noticed() {
+    let dirs = Dirs::new();
+    dirs.write(&["from/f"]);
+    let view = View::context(Root::open(&dirs.from("")).unwrap(), Patterns::default());
+    let mut selection = view.select("f", FIND, &Filter::default()).unwrap();
+    selection.digest(&view).unwrap();
+    fs::write(dirs.from("f"), "g").unwrap();
+    let copied = dirs.changes(|changes| changes.copy(&selection, &view, &to("/")));
+    assert!(matches!(copied, Err(FileError::Changed(_))));
+}
+
+proptest! {
+    /// Links to anywhere in the root that is copied to: whatever the destination, what lies
+    /// beside the root stays as it was.
+    #[test]
+    fn no_copy_writes_outside(
+        links in prop::collection::vec(
+            ("[abc](/[abc])?", "(/|)([abc]|\\.\\.)(/([abc]|\\.\\.)){0,4}"), 0..5),
+        targets in prop::collection::vec("/([abc]|\\.\\.)(/([abc]|\\.\\.)){0,3}/?", 1..4),
+    ) {
+        let dirs = Dirs::new();
+        dirs.write(&["from/d/a/b", "from/d/c", "outside/a/b", "a", "b/c", "c"]);
+        for (name, target) in links {
+            let at = dirs.to(&name);
+            if fs::create_dir_all(at.parent().unwrap()).is_ok() {
+                let _ = symlink(target, at);
+            }
+        }
+        for target in targets {
+            let _ = dirs.copy("d", &target);
+            let _ = dirs.copy("d/c", &target);
+            dirs.changes(|changes| {
+                let _ = changes.mkfile(&target, 0o644, b"written", (0, 0), None);
+                let _ = changes.mkdir(&target, 0o755, true, (0, 0), None);
+                let _ = changes.remove(&target, true, true);
+            });
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(dirs.0.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        prop_assert_eq!(names, ["a", "b", "c", "from", "outside", "to"]);
+        for (path, content) in [("a", "a"), ("b/c", "c"), ("c", "c"), ("outside/a/b", "b")] {
+            prop_assert_eq!(fs::read_to_string(dirs.0.path().join(path)).unwrap(), content);
+        }
+        prop_assert_eq!(fs::read_dir(dirs.0.path().join("b")).unwrap().count(), 1);
+        prop_assert_eq!(fs::read_dir(dirs.0.path().join("outside/a")).unwrap().count(), 1);
+    }
+}
