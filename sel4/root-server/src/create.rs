@@ -16,7 +16,7 @@ use koskit_abi::{
     AsidPool, Attributes, CNode, CNodeGuard, Endpoint, Error, Frame, Ipc, Object, Registers,
     Result, Rights, Slot, Space as Spaces, Table, Tcb, Untyped, VSpace,
 };
-use koskit_root_server::seed;
+use koskit_root_server::{piece, seed};
 use koskit_spec::elf::{Access, Elf, Segment};
 use koskit_spec::info::Info;
 use koskit_spec::layout::{self, LARGE_PAGE, PAGE, slot};
@@ -309,14 +309,6 @@ impl Objects<'_> {
     fn kept(&self, slot: u64) -> Frame {
         Frame::at(space::address(self.id, slot))
     }
-}
-
-/// What part of `length` bytes lies in a page, where the first of them is at `head`.
-fn piece(head: usize, length: usize, page: usize) -> (usize, usize) {
-    let page_start = page * PAGE as usize;
-    let start = page_start.saturating_sub(head);
-    let end = (page_start + PAGE as usize).saturating_sub(head).min(length);
-    (start, end)
 }
 
 /// With this guard the addresses of a CNode's slots have 64 bits.
