@@ -16,7 +16,7 @@
 //! | [`seed`](koskit_root_server::seed) | random seeds |
 //! | `serve` | the machine's life: create all, answer, remove, end |
 //!
-//! `unsafe` is in `start`, `window` and `console` only. There is no heap: what grows is
+//! `unsafe` is in `start`, `window`, `files` and `console` only. There is no heap: what grows is
 //! bounded by the boot archive's [`ENTRIES_MAX`](koskit_spec::archive::ENTRIES_MAX).
 //!
 //! Life of a container: its contract is checked against what is free (`container`); the
