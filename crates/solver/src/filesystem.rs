@@ -10,6 +10,7 @@ use crate::Problem;
 use crate::cache::KeyBuilder;
 use crate::files::{Root, View};
 use crate::glob::Patterns;
+use crate::hashes::Hashes;
 use crate::snapshot::{Snapshot, Snapshots};
 
 /// The result of a vertex.
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub path: PathBuf,
     /// What is not there as far as the build is concerned.
     pub ignored: Patterns,
+    /// What is known of its files.
+    pub hashes: Arc<Hashes>,
 }
 
 impl Layers {
@@ -79,6 +82,6 @@ impl Layers {
 impl Context {
     /// It as the build sees it.
     pub fn view(&self) -> Result<View, Problem> {
-        Ok(View::context(Root::open(&self.path)?, self.ignored.clone()))
+        Ok(View::context(Root::open(&self.path)?, self.ignored.clone(), Arc::clone(&self.hashes)))
     }
 }

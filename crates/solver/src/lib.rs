@@ -23,6 +23,7 @@ pub mod exec;
 mod files;
 mod filesystem;
 mod glob;
+mod hashes;
 pub mod namespace;
 mod overlay;
 pub mod rooted;

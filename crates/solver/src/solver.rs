@@ -16,6 +16,7 @@ use crate::copy::FileOp;
 use crate::exec::Cancel;
 use crate::files::{Changes, Filter, Find, ModeChange, Root, Target};
 use crate::filesystem::{Context, FileSystem, Layers};
+use crate::hashes::Hashes;
 use crate::run::{self, Mounted};
 use crate::schedule;
 use crate::snapshot::{Active, Snapshot, Snapshots};
@@ -106,7 +107,9 @@ impl Solver {
     ) -> Result<Solved, SolveError> {
         let Some(result) = graph.result() else { return Ok(Solved::default()) };
         let cancel = Cancel::default();
-        let build = Build { solver: self, graph, sources, options, tell, cancel: &cancel };
+        let hashes = Arc::new(Hashes::load(self.snapshots.path().join("hashes")));
+        let hashes = &hashes;
+        let build = Build { solver: self, graph, sources, options, tell, hashes, cancel: &cancel };
         let needs: Vec<Vec<usize>> = graph
             .vertices()
             .iter()
@@ -124,6 +127,7 @@ impl Solver {
                 build.vertex(index, &inputs.collect::<Vec<_>>())
             },
         );
+        hashes.save();
         let done =
             done.map_err(|(vertex, problem)| SolveError { vertex: Some(vertex), problem })?;
         build
@@ -139,6 +143,7 @@ struct Build<'a> {
     sources: &'a Sources,
     options: &'a Options,
     tell: &'a (dyn Fn(Event) + Send + Sync),
+    hashes: &'a Arc<Hashes>,
     cancel: &'a Cancel,
 }
 
@@ -155,7 +160,7 @@ impl Build<'_> {
         let vertex = &self.graph.vertices()[index];
         let outcome = match &vertex.op {
             pb::op::Op::Source(op) => {
-                let output = source(op, vertex, &self.solver.store, self.sources);
+                let output = source(op, vertex, &self.solver.store, self.sources, self.hashes);
                 output.map(|output| Outcome { outputs: vec![output], cached: false })
             }
             pb::op::Op::File(op) => self.file(vertex, op, inputs),

@@ -8,6 +8,7 @@ use koskit_llb::{Platform, Reference, Vertex, pb};
 use crate::files::FileError;
 use crate::filesystem::{Context, FileSystem, Layers};
 use crate::glob::Patterns;
+use crate::hashes::Hashes;
 use crate::{Problem, Sources};
 
 /// What a source op stands for. Nothing is unpacked or read yet.
@@ -16,11 +17,12 @@ pub(crate) fn source(
     vertex: &Vertex,
     store: &Store,
     sources: &Sources,
+    hashes: &Arc<Hashes>,
 ) -> Result<FileSystem, Problem> {
     let (scheme, rest) = op.identifier.split_once("://").unwrap_or(("", &op.identifier));
     match scheme {
         "docker-image" => image(rest, vertex.platform.as_ref(), store),
-        "local" => local(rest, op, sources),
+        "local" => local(rest, op, sources, hashes),
         "git" | "http" | "https" | "oci-layout" | "blob" => Err(Problem::Unsupported(format!(
             "it does not fetch {}; a RUN can, with a program of its image",
             op.identifier
@@ -40,7 +42,12 @@ fn image(name: &str, platform: Option<&Platform>, store: &Store) -> Result<FileS
     Ok(FileSystem::Layers(Arc::new(Layers::image(image.layers))))
 }
 
-fn local(name: &str, op: &pb::SourceOp, sources: &Sources) -> Result<FileSystem, Problem> {
+fn local(
+    name: &str,
+    op: &pb::SourceOp,
+    sources: &Sources,
+    hashes: &Arc<Hashes>,
+) -> Result<FileSystem, Problem> {
     let path = sources.local.get(name).ok_or_else(|| Problem::NoLocal(name.to_owned()))?;
     let mut ignored = Vec::new();
     for (key, value) in &op.attrs {
@@ -68,5 +75,6 @@ fn local(name: &str, op: &pb::SourceOp, sources: &Sources) -> Result<FileSystem,
         }
         other => other.into(),
     })?;
-    Ok(FileSystem::Context(Arc::new(Context { path: path.clone(), ignored })))
+    let (path, hashes) = (path.clone(), Arc::clone(hashes));
+    Ok(FileSystem::Context(Arc::new(Context { path, ignored, hashes })))
 }

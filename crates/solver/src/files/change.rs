@@ -75,7 +75,7 @@ impl Changes<'_> {
             self.make_directories(Path::new(ensured), 0o755, owner, target.time)?;
         } else if self.root.resolve(Path::new(parent), true, &Absent::Stop)?.is_none() {
             let path = parent.trim_start_matches('/').into();
-            return Err(FileError::Missing { path, place: Place::Image });
+            return Err(FileError::Missing { path, place: Place::Target });
         }
         let path = self.root.resolve(Path::new(&target.path), true, &Absent::Keep)?;
         let mut path = path.expect("absent parts are kept");
@@ -198,7 +198,7 @@ impl Changes<'_> {
             true => Ok(()),
             false => {
                 let path = path.strip_prefix("/").unwrap_or(path).into();
-                Err(FileError::Missing { path, place: Place::Image })
+                Err(FileError::Missing { path, place: Place::Target })
             }
         };
         let Some(name) = path.file_name() else { return missing() };
@@ -235,7 +235,7 @@ impl Changes<'_> {
         let at = at.expect("absent parts are kept");
         match at.parent() {
             Some(parent) if self.root.stat(parent)?.is_none() => {
-                Err(FileError::Missing { path: parent.into(), place: Place::Image })
+                Err(FileError::Missing { path: parent.into(), place: Place::Target })
             }
             _ => Ok(at),
         }
@@ -309,7 +309,7 @@ impl Changes<'_> {
         };
         let own = match view.place {
             Place::Image => entry.mtime,
-            Place::Context => self.epoch,
+            Place::Context | Place::Target => self.epoch,
         };
         Ok(Attributes {
             mode: target.mode.apply(entry.mode, is_directory),

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FileType, Stat};
 use sha2::{Digest as _, Sha256};
@@ -13,6 +13,7 @@ use super::change::owner_of;
 use super::root::Absent;
 use super::{FileError, Ownership, Result, Root, failed};
 use crate::glob::{Glob, Patterns, Stars};
+use crate::hashes::{Hashes, hash};
 
 /// Where files are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Place {
     Context,
     /// An image, or what a build has made.
     Image,
+    /// What a build makes.
+    Target,
 }
 
 impl fmt::Display for Place {
@@ -28,6 +31,7 @@ impl fmt::Display for Place {
         f.write_str(match self {
             Self::Context => "the build context",
             Self::Image => "the image or stage that it is copied from",
+            Self::Target => "the file system that is built",
         })
     }
 }
@@ -43,6 +47,8 @@ pub(crate) struct View {
     pub place: Place,
     ignored: Patterns,
     ownership: Ownership,
+    /// What is known of the files of a context. Those of images are read once.
+    hashes: Option<Arc<Hashes>>,
 }
 
 /// What a COPY leaves out of its sources; paths are relative to each.
@@ -118,13 +124,15 @@ pub(crate) enum Kind {
 
 impl View {
     /// A build context.
-    pub fn context(root: Root, ignored: Patterns) -> Self {
-        Self { root, place: Place::Context, ignored, ownership: Ownership::Ignored }
+    pub fn context(root: Root, ignored: Patterns, hashes: Arc<Hashes>) -> Self {
+        let (place, ownership, hashes) = (Place::Context, Ownership::Ignored, Some(hashes));
+        Self { root, place, ignored, ownership, hashes }
     }
 
     /// An image, or what a build has made of one.
     pub fn image(root: Root, ownership: Ownership) -> Self {
-        Self { root, place: Place::Image, ignored: Patterns::default(), ownership }
+        let (place, ignored) = (Place::Image, Patterns::default());
+        Self { root, place, ignored, ownership, hashes: None }
     }
 
     /// Finds the sources of a COPY.
@@ -293,7 +301,11 @@ impl Selection {
                     }
                     Kind::Fifo => sha.update(b"p"),
                     Kind::File { link, content } => {
-                        let read = hash(view.root.file(&entry.source)?);
+                        let file = view.root.file(&entry.source)?;
+                        let read = match &view.hashes {
+                            Some(hashes) => hashes.of(&file),
+                            None => hash(&file),
+                        };
                         let read = read.map_err(failed("read", &entry.source))?;
                         *content = Some(read);
                         sha.update(b"f");
@@ -316,10 +328,4 @@ fn kind(stat: &Stat) -> FileType {
 fn field(sha: &mut Sha256, bytes: &[u8]) {
     sha.update((bytes.len() as u64).to_le_bytes());
     sha.update(bytes);
-}
-
-fn hash(mut file: impl Read) -> std::io::Result<[u8; 32]> {
-    let mut sha = Sha256::new();
-    std::io::copy(&mut file, &mut sha)?;
-    Ok(sha.finalize().into())
 }

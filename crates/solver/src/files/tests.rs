@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::glob::Patterns;
+use crate::hashes::Hashes;
 
 /// A directory to copy from and one to copy to, in a third.
 struct Dirs(tempfile::TempDir);
@@ -253,7 +255,8 @@ fn a_digest_is_of_all_that_is_copied_and_of_nothing_else() {
 fn a_file_that_changes_while_it_is_copied_is_noticed() {
     let dirs = Dirs::new();
     dirs.write(&["from/f"]);
-    let view = View::context(Root::open(&dirs.from("")).unwrap(), Patterns::default());
+    let hashes = Arc::new(Hashes::load(dirs.0.path().join("hashes")));
+    let view = View::context(Root::open(&dirs.from("")).unwrap(), Patterns::default(), hashes);
     let mut selection = view.select("f", FIND, &Filter::default()).unwrap();
     selection.digest(&view).unwrap();
     fs::write(dirs.from("f"), "g").unwrap();
