@@ -14,8 +14,9 @@
 //! also the lifeline: when koskit cancels or dies, however suddenly, the socket closes, outer
 //! kills process 1, and with it everything inside goes.
 //!
-//! The program that is started again is a sealed copy in memory. Otherwise a command inside could
-//! find koskit's own file behind `/proc/PID/exe` and write to it (as in CVE-2019-5736).
+//! The program that is started again lies on a read-only mount, or is a sealed copy in memory.
+//! Otherwise a command inside could find koskit's own file behind `/proc/PID/exe` and write to it
+//! (as in CVE-2019-5736).
 //!
 //! # What the command sees
 //! The mounts, a `/proc` of its own in which what belongs to the machine is hidden or read-only,
@@ -229,7 +230,7 @@ fn run_outer(
     output: &(dyn Fn(Stream, &[u8]) + Sync),
 ) -> Result<Option<Report>, ExecError> {
     let system = |action| move |source| ExecError::System { action, source };
-    let program = this_program().map_err(system("copy this program into memory"))?;
+    let program = this_program().map_err(system("protect this program"))?;
     let (mut control, theirs) = UnixStream::pair().map_err(system("make a socket"))?;
     let lifeline = control.try_clone().map_err(system("make a socket"))?;
     let Some(_registered) = cancel.register(lifeline) else { return Ok(None) };
@@ -255,22 +256,26 @@ fn run_outer(
     report.map_err(system("wait"))
 }
 
-/// This program, in memory, where nobody can change it.
+/// This program, where nobody can change it, to be executed.
 fn this_program() -> io::Result<&'static OwnedFd> {
     static PROGRAM: Mutex<Option<&'static OwnedFd>> = Mutex::new(None);
     let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(program) = *program {
         return Ok(program);
     }
+    let found = mounts::read_only_program().or_else(|_| copied_program())?;
+    // One for the life of the process.
+    Ok(program.insert(Box::leak(Box::new(found))))
+}
+
+/// This program in memory. It may be large, so this is for where there is no mount to be had.
+fn copied_program() -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut copy = File::from(memfd_create("koskit", flags)?);
     io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
-    fcntl_add_seals(
-        &copy,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
-    // One for the life of the process.
-    Ok(program.insert(Box::leak(Box::new(OwnedFd::from(copy)))))
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    fcntl_add_seals(&copy, seals)?;
+    Ok(copy.into())
 }
 
 /// Writes a value as one line.

@@ -235,10 +235,34 @@ fn mount_one(root: &Root, wanted: &Mount) -> Result<(), String> {
     Ok(())
 }
 
-/// Lets nobody write to the mount at a path. A user namespace may not drop the other flags.
+/// This program's own file, by way of a mount of its own that is read-only and seen nowhere.
+pub(super) fn read_only_program() -> io::Result<OwnedFd> {
+    const EXE: &str = "/proc/self/exe";
+    let path = std::fs::read_link(EXE)?;
+    let open = || rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    mount_bind(&path, &path)?;
+    let file = open().map_err(io::Error::from).and_then(|file| {
+        protect(&file)?;
+        Ok(file)
+    });
+    unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
+    let file = file?;
+    // Another one may have taken its place.
+    let (found, wanted) = (fstat(&file)?, rustix::fs::stat(EXE)?);
+    match (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino) {
+        true => Ok(file),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Lets nobody write to the mount at a path.
 fn read_only(root: &Root, path: &Path) -> io::Result<()> {
-    let target = root.open_resolved(path, OFlags::PATH)?;
-    let has = fstatvfs(&target)?.f_flag;
+    protect(&root.open_resolved(path, OFlags::PATH)?)
+}
+
+/// Lets nobody write to a mount. A user namespace may not drop the other flags.
+fn protect(target: &OwnedFd) -> io::Result<()> {
+    let has = fstatvfs(target)?.f_flag;
     let mut flags = MountFlags::BIND | MountFlags::RDONLY;
     for (is, flag) in [
         (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
@@ -252,7 +276,7 @@ fn read_only(root: &Root, path: &Path) -> io::Result<()> {
             flags |= flag;
         }
     }
-    Ok(mount_remount(in_proc(&target), flags, "")?)
+    Ok(mount_remount(in_proc(target), flags, "")?)
 }
 
 /// A directory of the root that is where its name says, rather than behind a link: what comes

@@ -197,6 +197,23 @@ fn what_belongs_to_the_machine_cannot_be_changed() {
 }
 
 #[test]
+fn nobody_can_write_to_the_program_that_is_started_again() {
+    inside(|_, _| {
+        let mounted = this_program().unwrap();
+        let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        // While it runs, a write fails for that reason. This one fails for the mount's alone.
+        let mode = fs::metadata(path(mounted)).unwrap().permissions();
+        let error = fs::set_permissions(path(mounted), mode).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
+        let copied = copied_program().unwrap();
+        let mut file = File::options().write(true).open(path(&copied)).unwrap();
+        assert_eq!(file.write(b"x").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        let length = |fd| fs::metadata(path(fd)).unwrap().len();
+        assert_eq!(length(mounted), length(&copied));
+    });
+}
+
+#[test]
 fn files_that_koskit_was_started_with_stay_outside() {
     inside(|_, dir| {
         let (_snapshots, active) = root(dir);
