@@ -1,11 +1,13 @@
 //! The tests, by what they are about. Their names are the sentences that they prove.
 
+mod calls;
 mod el0;
 mod faults;
 mod guests;
 mod interrupts;
 mod memory;
 mod messages;
+mod spaces;
 mod threads;
 mod time;
 
@@ -97,5 +99,17 @@ tests! {
         a_timer_waits_for_its_guest
         a_guest_cannot_keep_its_monitor_from_running
         an_offset_of_the_virtual_counter_is_its_guests_own
+    }
+    spaces {
+        address_spaces_that_share_a_vmid_stay_apart
+        an_address_space_with_a_used_asid_sees_its_own_pages
+        a_page_is_shared_by_all_who_map_it
+        a_deleted_frame_is_gone_from_every_address_space
+        flushing_works_on_frames_of_any_address_space
+    }
+    calls {
+        the_kernels_interrupts_are_not_given_away
+        a_thread_cannot_raise_priorities_beyond_its_own_maximum
+        no_invocation_stops_the_kernel
     }
 }
