@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// What `kernel/README.md` promises, with the test that holds it. Not in this list, because
 /// QEMU's cortex-a57 cannot show them: SErrors (11) and processors with half precision (12).
-const PROMISES: [(&str, &str); 13] = [
+const PROMISES: [(&str, &str); 15] = [
     ("fix 1", "interrupts::a_guest_cannot_keep_its_monitor_from_running"),
     ("fix 2", "interrupts::each_guest_has_its_own_timer"),
     ("fix 3", "interrupts::an_ended_interrupt_concerns_its_guest_only"),
@@ -22,6 +22,8 @@ const PROMISES: [(&str, &str); 13] = [
     ("fix 13", "interrupts::an_injected_interrupt_arrives_and_its_end_is_told"),
     ("patch 12, Page_Remap", "memory::remapping_without_a_page_table_is_refused"),
     ("patch 12, TCB_CopyRegisters", "threads::copied_registers_do_not_lead_out_of_el0"),
+    ("patch 12, CNode_Mint", "calls::a_badge_that_is_too_long_is_cut"),
+    ("address spaces", "spaces::address_spaces_that_share_a_vmid_stay_apart"),
     ("closed registers", "el0::privileged_registers_are_closed"),
 ];
 

@@ -1,7 +1,7 @@
 //! Calls of the kernel that it must refuse, or at least survive.
 
 use crate::failure::{Result, ensure_eq};
-use crate::lab::{ASID_POOL, Lab, TCB, slot_of};
+use crate::lab::{ASID_POOL, CNODE, Lab, TCB, slot_of};
 use crate::program::program;
 use core::ops::Range;
 use koskit_abi::bootinfo::slot;
@@ -42,6 +42,24 @@ pub fn a_thread_cannot_raise_priorities_beyond_its_own_maximum(lab: &mut Lab) ->
         let x = lab.report_of(thread)?.x;
         ensure_eq!(format_args!("the answer for priority {priority}"), x[1], error);
     }
+    Ok(())
+}
+
+/// CNode_Mint with a badge of 64 bits: what an endpoint's capability has no room for is cut off.
+/// The debug kernel stopped at it.
+pub fn a_badge_that_is_too_long_is_cut(lab: &mut Lab) -> Result {
+    let endpoint = lab.make(Object::Endpoint)?;
+    let to = lab.slot();
+    for (index, word) in [to, 64, endpoint, 64, 7, 0xffff_ffff_f000_0009].into_iter().enumerate() {
+        lab.ipc.set_word(index, word);
+    }
+    lab.ipc.set_cap(0, CNODE.0);
+    let mint = MessageInfo { label: 18, length: 6, caps: 1 };
+    ensure_eq!("the answer", lab.ipc.call(Endpoint(CNODE.0), mint).label, 0);
+    // Call through it
+    let program = program!("mov x1, #0", "mov x7, #-1", "svc #0");
+    lab.run(program, &[to])?;
+    ensure_eq!("the badge", lab.receive(Endpoint::at(endpoint))?.1, 9);
     Ok(())
 }
 

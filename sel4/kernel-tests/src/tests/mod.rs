@@ -110,6 +110,7 @@ tests! {
     calls {
         the_kernels_interrupts_are_not_given_away
         a_thread_cannot_raise_priorities_beyond_its_own_maximum
+        a_badge_that_is_too_long_is_cut
         no_invocation_stops_the_kernel
     }
 }
