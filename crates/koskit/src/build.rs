@@ -48,8 +48,9 @@ pub struct Arguments {
     /// Run all steps, even those whose result is known
     #[arg(long)]
     no_cache: bool,
-    /// Also write the image somewhere: type=oci,dest=DIR makes an OCI image layout
-    #[arg(short, long, value_name = "type=oci,dest=DIR")]
+    /// Also write the image somewhere: type=oci,dest=DIR makes an OCI image layout,
+    /// type=oci,dest=FILE.tar a tar archive of one
+    #[arg(short, long, value_name = "type=oci,dest=PATH")]
     output: Vec<Output>,
     /// How to show progress
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
@@ -69,29 +70,34 @@ Examples:
   koskit build --build-arg VERSION=2 --target dev .   one stage, with a value for its ARG
   koskit build -o type=oci,dest=image .               write an OCI image layout, for skopeo";
 
-/// Where an image is written besides the store: `type=oci,dest=DIR`.
+/// Where an image is written besides the store: `type=oci,dest=DIR` or `type=oci,dest=FILE.tar`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Output {
-    directory: PathBuf,
+    path: PathBuf,
+    /// A tar archive, rather than a directory.
+    archive: bool,
 }
 
 impl FromStr for Output {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (mut kind, mut directory) = (None, None);
+        let (mut kind, mut path, mut tar) = (None, None, None);
         for field in text.split(',') {
             match field.split_once('=') {
                 Some(("type", value)) => kind = Some(value),
-                Some(("dest", value)) if !value.is_empty() => directory = Some(value.into()),
-                // What docker needs to be told; ours is always a directory.
-                Some(("tar", "false")) => {}
-                _ => return Err(format!("{field:?} is none of type=oci and dest=DIR")),
+                Some(("dest", value)) if !value.is_empty() => path = Some(PathBuf::from(value)),
+                Some(("tar", "false")) => tar = Some(false),
+                Some(("tar", "true")) => tar = Some(true),
+                _ => return Err(format!("{field:?} is none of type=oci, dest=PATH and tar=BOOL")),
             }
         }
-        match (kind, directory) {
-            (Some("oci"), Some(directory)) => Ok(Self { directory }),
-            (Some("oci"), None) => Err("it has no dest=DIR".into()),
+        match (kind, path) {
+            (Some("oci"), Some(path)) => {
+                let archive = tar.unwrap_or_else(|| path.extension().is_some_and(|e| e == "tar"));
+                Ok(Self { path, archive })
+            }
+            (Some("oci"), None) => Err("it has no dest=DIR or dest=FILE.tar".into()),
             (Some(other), _) => Err(format!("there is no output of type {other:?}, only oci")),
             (None, _) => Err("it has no type; write type=oci,dest=DIR".into()),
         }
@@ -146,7 +152,11 @@ pub fn build(arguments: &Arguments) -> Result<()> {
     let image = progress.step("exporting image", || {
         let image = store.add_image(&config, &solved.layers)?;
         for output in &arguments.output {
-            store.export(&image, arguments.tag.first(), &output.directory)?;
+            let name = arguments.tag.first();
+            match output.archive {
+                true => store.export_archive(&image, name, &output.path)?,
+                false => store.export(&image, name, &output.path)?,
+            }
         }
         for name in &arguments.tag {
             store.tag(&name.clone().tagged(), &image.descriptor)?;
@@ -160,7 +170,7 @@ pub fn build(arguments: &Arguments) -> Result<()> {
 fn tell(arguments: &Arguments, progress: Progress, image: &Image) -> Result<()> {
     progress.detail(&format!("image {} ({})", image.id(), output::size(image.size())));
     for output in &arguments.output {
-        progress.detail(&format!("written to {}", output.directory.display()));
+        progress.detail(&format!("written to {}", output.path.display()));
     }
     for name in &arguments.tag {
         progress.detail(&format!("named {}", name.clone().tagged().familiar()));
@@ -302,11 +312,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_output_is_an_oci_layout_in_a_directory() {
-        let parse = |text: &str| text.parse::<Output>().map(|output| output.directory);
-        assert_eq!(parse("type=oci,dest=a/b"), Ok("a/b".into()));
-        assert_eq!(parse("dest=x,tar=false,type=oci"), Ok("x".into()));
-        assert_eq!(parse("type=oci").unwrap_err(), "it has no dest=DIR");
+    fn an_output_is_an_oci_layout_in_a_directory_or_an_archive() {
+        let parse = |text: &str| text.parse::<Output>().map(|output| (output.path, output.archive));
+        assert_eq!(parse("type=oci,dest=a/b"), Ok(("a/b".into(), false)));
+        assert_eq!(parse("type=oci,dest=a/b.tar"), Ok(("a/b.tar".into(), true)));
+        assert_eq!(parse("dest=x.tar,tar=false,type=oci"), Ok(("x.tar".into(), false)));
+        assert_eq!(parse("dest=x,tar=true,type=oci"), Ok(("x".into(), true)));
+        assert_eq!(parse("type=oci").unwrap_err(), "it has no dest=DIR or dest=FILE.tar");
         assert_eq!(
             parse("type=docker,dest=x").unwrap_err(),
             "there is no output of type \"docker\", only oci"

@@ -70,19 +70,19 @@ impl Process {
             name: name.familiar(),
             args: args.to_vec(),
             entrypoint: self.entrypoint.clone(),
-            env: self.env.iter().filter_map(|entry| variable(entry)).collect(),
+            env: self.env.iter().map(|entry| variable(entry)).collect(),
             workdir: self.workdir.clone(),
             labels,
         })
     }
 }
 
-/// `NAME` alone is the variable as it is here; where it is not set, nothing.
-fn variable(entry: &str) -> Option<String> {
-    if entry.contains('=') {
-        return Some(entry.to_owned());
+/// `NAME` alone is the variable as it is here; where it is not set, it is to be removed.
+fn variable(entry: &str) -> String {
+    match std::env::var(entry) {
+        Ok(value) if !entry.contains('=') => format!("{entry}={value}"),
+        _ => entry.to_owned(),
     }
-    std::env::var(entry).ok().map(|value| format!("{entry}={value}"))
 }
 
 /// An image's bundle.
