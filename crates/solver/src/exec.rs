@@ -43,6 +43,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -195,7 +196,7 @@ enum Report {
 }
 
 /// Runs a command in a root until it ends, and whatever it started. Output comes as whole lines
-/// where there are lines, from two threads.
+/// where there are lines, from another thread.
 ///
 /// The root is a directory that [`crate::snapshot::Active::path`] gives, or any other. This
 /// process has called [`crate::init`] at its start, and [`crate::namespace::enter`].
@@ -246,10 +247,11 @@ fn run_outer(
     let task = Task { root: root.into(), process: process.clone(), resolv_conf };
     // If it fails, there is no answer either.
     let _ = send(&mut control, &task);
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));
+    let stderr = child.stderr.take().map(|pipe| (Stream::Stderr, OwnedFd::from(pipe)));
+    let pipes: Vec<_> = stdout.into_iter().chain(stderr).map(Pipe::new).collect();
     let report = std::thread::scope(|scope| {
-        scope.spawn(|| stdout.map(|pipe| pump(pipe, |bytes| output(Stream::Stdout, bytes))));
-        scope.spawn(|| stderr.map(|pipe| pump(pipe, |bytes| output(Stream::Stderr, bytes))));
+        scope.spawn(|| pump(pipes, output));
         let report = receive(&control).ok();
         child.wait().map(|_| report)
     });
@@ -292,29 +294,52 @@ fn receive<T: for<'a> Deserialize<'a>>(from: impl Read) -> io::Result<T> {
     Ok(serde_json::from_slice(&line)?)
 }
 
-/// Passes on what comes through a pipe, cut where lines end.
-fn pump(mut pipe: impl Read, output: impl Fn(&[u8])) {
-    const MOST: usize = 1 << 14;
-    let mut held = Vec::new();
-    let mut buffer = [0; 1 << 14];
-    loop {
-        let read = match pipe.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => break,
-        };
-        held.extend_from_slice(&buffer[..read]);
-        // A carriage return ends a line as well: that of a progress bar.
-        let end = held.iter().rposition(|&b| b == b'\n' || b == b'\r').map_or(0, |at| at + 1);
-        let end = if held.len() - end > MOST { held.len() } else { end };
-        if end > 0 {
-            output(&held[..end]);
-            held.drain(..end);
-        }
+/// One end of what a command writes to.
+struct Pipe {
+    stream: Stream,
+    file: File,
+    /// The beginning of a line.
+    held: Vec<u8>,
+}
+
+impl Pipe {
+    fn new((stream, fd): (Stream, OwnedFd)) -> Self {
+        Self { stream, file: fd.into(), held: Vec::new() }
     }
-    if !held.is_empty() {
-        output(&held);
+
+    /// Reads once, passes on what is whole, and tells whether there may be more.
+    fn read(&mut self, output: &dyn Fn(Stream, &[u8])) -> bool {
+        const MOST: usize = 1 << 14;
+        let mut buffer = [0; MOST];
+        let read = match self.file.read(&mut buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return true,
+            read => read.unwrap_or(0),
+        };
+        self.held.extend_from_slice(&buffer[..read]);
+        // A carriage return ends a line as well: that of a progress bar.
+        let end = self.held.iter().rposition(|&b| b == b'\n' || b == b'\r');
+        let end = end.map_or(0, |at| at + 1);
+        let all = read == 0 || self.held.len() - end > MOST;
+        let end = if all { self.held.len() } else { end };
+        if end > 0 {
+            output(self.stream, &self.held[..end]);
+            self.held.drain(..end);
+        }
+        read > 0
+    }
+}
+
+/// Passes on what comes through pipes, cut where lines end, until all are closed. One thread for
+/// both keeps what is written to one after the other in order as far as that can be seen.
+fn pump(mut pipes: Vec<Pipe>, output: &dyn Fn(Stream, &[u8])) {
+    while !pipes.is_empty() {
+        let mut fds: Vec<_> =
+            pipes.iter().map(|pipe| PollFd::new(&pipe.file, PollFlags::IN)).collect();
+        // Interrupted, it tells of none.
+        let _ = poll(&mut fds, None);
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        pipes.retain_mut(|pipe| ready.next() == Some(false) || pipe.read(output));
     }
 }
 

@@ -385,25 +385,26 @@ fn several_commands_run_at_the_same_time() {
 #[test]
 fn output_is_cut_where_lines_end() {
     let cut = |chunks: &[&[u8]]| {
+        let (reader, mut writer) = UnixStream::pair().unwrap();
+        let mut pipe = Pipe::new((Stream::Stderr, reader.into()));
         let said = Mutex::new(Vec::new());
-        let mut chunks = chunks.iter();
-        let pipe = Chunks(&mut chunks);
-        pump(pipe, |bytes| said.lock().unwrap().push(String::from_utf8(bytes.into()).unwrap()));
+        let output = |stream, bytes: &[u8]| {
+            assert_eq!(stream, Stream::Stderr);
+            said.lock().unwrap().push(String::from_utf8(bytes.into()).unwrap());
+        };
+        for chunk in chunks {
+            writer.write_all(chunk).unwrap();
+            assert!(pipe.read(&output));
+        }
+        drop(writer);
+        pump(vec![pipe], &output);
         said.into_inner().unwrap()
     };
     assert_eq!(cut(&[b"a", b"b\nc", b"d\n", b"e"]), ["ab\n", "cd\n", "e"]);
     assert_eq!(cut(&[b"10%\r20", b"%\r"]), ["10%\r", "20%\r"]);
     assert!(cut(&[]).is_empty());
-}
-
-struct Chunks<'a, 'b>(&'a mut std::slice::Iter<'b, &'b [u8]>);
-
-impl Read for Chunks<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(chunk) = self.0.next() else { return Ok(0) };
-        buffer[..chunk.len()].copy_from_slice(chunk);
-        Ok(chunk.len())
-    }
+    let long = "x".repeat(10_000);
+    assert_eq!(cut(&[long.as_bytes(), long.as_bytes()]), [long.repeat(2)]);
 }
 
 #[test]
