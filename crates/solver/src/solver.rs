@@ -69,11 +69,14 @@ pub struct Solved {
 
 impl Solved {
     /// Marks the entries of an image's history whose steps have changed nothing. It is given
-    /// the `empty_layer` of all entries; of those that are not set yet, each stands for a layer
-    /// or a step, in order.
-    pub fn mark_empty<'a>(&self, empty_layers: impl IntoIterator<Item = &'a mut bool>) {
-        let made = empty_layers.into_iter().filter(|empty| !**empty);
-        made.zip(&self.changed).for_each(|(empty, changed)| *empty = !changed);
+    /// the `empty_layer` of all entries. Of those that are not set yet, the last ones stand for
+    /// the steps; an image that is built on may tell of fewer layers than it has.
+    pub fn mark_empty<'a, I>(&self, empty_layers: I)
+    where
+        I: IntoIterator<Item = &'a mut bool, IntoIter: DoubleEndedIterator>,
+    {
+        let made = empty_layers.into_iter().rev().filter(|empty| !**empty);
+        made.zip(self.changed.iter().rev()).for_each(|(empty, changed)| *empty = !changed);
     }
 }
 

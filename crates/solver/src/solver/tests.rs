@@ -345,6 +345,12 @@ fn steps_that_change_nothing_have_no_layer() {
         built.solved.mark_empty(history.iter_mut().map(|entry| &mut entry.empty_layer));
         let empty: Vec<_> = history.iter().map(|entry| entry.empty_layer).collect();
         assert_eq!(empty, [false, false, true, true, false]);
+
+        // Of a base image that tells nothing of its layers, the steps are marked all the same.
+        let solved = Solved { changed: vec![true, true, false, true], ..Solved::default() };
+        let mut history = [false, true, false];
+        solved.mark_empty(&mut history);
+        assert_eq!(history, [true, true, false]);
     });
 }
 
