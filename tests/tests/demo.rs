@@ -149,12 +149,15 @@ fn a_verbose_run_shows_the_contract_and_that_all_memory_is_given_back() {
 fn the_bundle_has_the_talks_files_and_table() {
     let home = Home::with_sdk();
     home.must(&["build", "-q", "-t", "hello", &example()]);
-    let said = home.must(&["lower", "-o", "bundle", "hello"]);
+    let said = home.must(&["lower", "hello", "-o", "bundle"]);
     let names: Vec<&str> = said.stdout.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(names, ["Untyped", "VSpace", "TCB", "CNode", "Frames", "Cmd", "Binary"]);
     for file in ["hello.elf", "initrd.cpio", "spec.json"] {
         assert!(home.path().join("bundle").join(file).is_file(), "{file}");
     }
+    home.must(&["lower", "-o", "other", "hello", "--", "-x", "y"]);
+    let other = fs::read_to_string(home.path().join("other/spec.json")).unwrap();
+    assert!(other.contains("\"-x\""), "{other}");
     let native = &home.inspect("hello")["Native"];
     let spec = fs::read(home.path().join("bundle/spec.json")).unwrap();
     assert_eq!(*native, serde_json::from_slice::<serde_json::Value>(&spec).unwrap());

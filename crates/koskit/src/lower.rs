@@ -15,6 +15,7 @@ use std::path::PathBuf;
 /// A bundle is a directory with spec.json (the container's kernel objects and its process), the
 /// program with its system calls rewritten, and initrd.cpio (its files).
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(flatten)]
     process: Process,
@@ -24,9 +25,14 @@ pub struct Arguments {
     /// Name of an image
     image: Reference,
     /// Arguments of the program, instead of the image's CMD
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    #[arg(last = true, value_name = "ARG")]
     args: Vec<String>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  koskit lower hello -o bundle                what `koskit run hello` gives to the machine
+  koskit lower hello -o bundle -- one two     with other arguments";
 
 /// What the command line says of a process, instead of the image.
 #[derive(Args)]
