@@ -2,7 +2,9 @@
 
 use koskit_tests::{Home, Said, root};
 use std::fs;
-use std::process::Stdio;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const HELLO: &str = "\
 hello hello_world test
@@ -130,6 +132,36 @@ fn output_that_nobody_reads_ends_the_run_without_a_word() {
     let said = Said::of(child.wait_with_output().unwrap());
     // 128 + SIGPIPE
     assert_eq!(said, Said { code: 141, stdout: String::new(), stderr: String::new() });
+}
+
+#[test]
+fn an_interrupted_run_takes_its_machine_with_it() {
+    let home = Home::with_sdk();
+    let script = "echo begun; while :; do :; done";
+    let mut command = home.command(&["run", "kos/busybox", "sh", "-c", script]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut begun = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
+    assert_eq!(&begun, b"begun\n");
+    let id = child.id().to_string();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let qemu: Vec<&str> = children.split_whitespace().collect();
+    assert_eq!(qemu.len(), 1, "{children}");
+
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert_eq!(Said::of(child.wait_with_output().unwrap()).code, 128 + 2);
+    // Whoever takes care of orphans may let it lie as a zombie.
+    let runs = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", qemu[0])).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    for _ in 0..100 {
+        if !runs() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("QEMU still runs");
 }
 
 #[test]
