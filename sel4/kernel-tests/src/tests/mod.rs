@@ -7,6 +7,7 @@ mod guests;
 mod interrupts;
 mod memory;
 mod messages;
+mod random;
 mod spaces;
 mod threads;
 mod time;
@@ -111,6 +112,10 @@ tests! {
         the_kernels_interrupts_are_not_given_away
         a_thread_cannot_raise_priorities_beyond_its_own_maximum
         a_badge_that_is_too_long_is_cut
+    }
+    random {
         no_invocation_stops_the_kernel
+        no_instruction_of_a_guest_stops_the_kernel
+        no_instruction_of_a_thread_stops_the_kernel
     }
 }
