@@ -79,9 +79,14 @@ pub fn of_step(error: SolveError, graph: &Graph, source: &Arc<Source>) -> anyhow
         Problem::Command(ExecError::Signal { signal, .. }) => format!("ended by signal {signal}"),
         _ => String::new(),
     };
+    let hint = match &error.problem {
+        Problem::Command(error) => error.hint(),
+        _ => None,
+    };
     let error = anyhow::Error::new(error);
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let diagnostic = Diagnostic::error(span, causes.join(": ")).label(label);
+    let mut diagnostic = Diagnostic::error(span, causes.join(": ")).label(label);
+    diagnostic.hint = hint;
     Errors { source: Arc::clone(source), diagnostics: vec![diagnostic] }.into()
 }
 

@@ -51,6 +51,8 @@ use thiserror::Error;
 pub(crate) use stage::init;
 use stubs::Stubs;
 
+use crate::namespace::{self, Ids, MORE_IDS};
+
 /// A command and the world that it runs in.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Process {
@@ -163,6 +165,19 @@ pub enum ExecError {
         #[source]
         source: io::Error,
     },
+}
+
+impl ExecError {
+    /// What to do about it, where the machine may be to blame rather than the command.
+    pub fn hint(&self) -> Option<String> {
+        let single = matches!(self, Self::Exit { .. }) && namespace::ids() == Ids::Single;
+        single.then(|| {
+            format!(
+                "here is only one user, and programs such as apt, su and chown need more: \
+                 {MORE_IDS}"
+            )
+        })
+    }
 }
 
 /// Ends commands. Clones are the same one.

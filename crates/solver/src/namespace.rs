@@ -37,6 +37,10 @@ pub enum Ids {
     Single,
 }
 
+/// What a user does to have more than [`Ids::Single`].
+pub(crate) const MORE_IDS: &str = "install uidmap and give yourself others with `sudo usermod \
+     --add-subuids 100000-165535 --add-subgids 100000-165535 $USER`";
+
 /// Why there are no namespaces for the solver.
 #[derive(Debug, Error)]
 pub enum NamespaceError {

@@ -75,9 +75,10 @@ fn a_command_writes_to_both_streams_and_to_its_root() {
 
 #[test]
 fn a_command_that_fails_is_told_with_its_code_or_signal() {
-    inside(|_, dir| {
+    inside(|world, dir| {
         let (_snapshots, active) = root(dir);
         let error = outcome(&shell("exit 3"), &active.path()).0.unwrap_err();
+        assert_eq!(error.hint().is_some(), world == World::Single);
         assert_eq!(error.to_string(), "the command `exit 3` failed with exit code 3");
         // Process 1 is not to be killed from inside, so it is a child that dies.
         let error = outcome(&shell("sh -c 'kill -9 $$'"), &active.path()).0.unwrap_err();

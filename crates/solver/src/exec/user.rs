@@ -13,6 +13,7 @@ use rustix::thread::{
 };
 
 use super::stage::failed;
+use crate::namespace::MORE_IDS;
 
 pub(super) type Uid = rustix::process::Uid;
 pub(super) type Gid = rustix::process::Gid;
@@ -120,9 +121,7 @@ impl User {
         let other = self.uid != 0 || self.gid != 0;
         if other && !many {
             return Err(format!(
-                "it is to run as user {} and group {}, but here is only one user: install uidmap \
-                 and give yourself others with `sudo usermod --add-subuids 100000-165535 \
-                 --add-subgids 100000-165535 $USER`",
+                "it is to run as user {} and group {}, but here is only one user: {MORE_IDS}",
                 self.uid, self.gid
             ));
         }
