@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::mode::ModeChange;
 use super::owner::Ids;
-use super::root::{Absent, names};
+use super::root::names;
 use super::select::{Entry, Kind, Match};
 use super::{FileError, Place, Result, Root, Selection, View, failed};
 use crate::glob::{Glob, Stars};
@@ -73,12 +73,11 @@ impl Changes<'_> {
         let ensured = if matches!(name, "" | ".") { &target.path } else { parent };
         if target.parents {
             self.make_directories(Path::new(ensured), 0o755, owner, target.time)?;
-        } else if self.root.resolve(Path::new(parent), true, &Absent::Stop)?.is_none() {
+        } else if self.root.find(Path::new(parent), true)?.is_none() {
             let path = parent.trim_start_matches('/').into();
             return Err(FileError::Missing { path, place: Place::Target });
         }
-        let path = self.root.resolve(Path::new(&target.path), true, &Absent::Keep)?;
-        let mut path = path.expect("absent parts are kept");
+        let mut path = self.root.resolve(Path::new(&target.path), true)?;
         let there = self.root.stat(&path)?.map(|stat| kind(&stat));
         let by_name = match there {
             Some(FileType::Directory) => !(is_directory && target.contents),
@@ -203,7 +202,7 @@ impl Changes<'_> {
         };
         let Some(name) = path.file_name() else { return missing() };
         let parent = path.parent().unwrap_or(Path::new(""));
-        let Some(parent) = self.root.resolve(parent, true, &Absent::Stop)? else {
+        let Some(parent) = self.root.find(parent, true)? else {
             return missing();
         };
         let directory = match self.root.stat(&parent)? {
@@ -231,8 +230,7 @@ impl Changes<'_> {
 
     /// Where something is to be made, whose parent must be there.
     fn destination(&self, path: &str, follow: bool) -> Result<PathBuf> {
-        let at = self.root.resolve(Path::new(path), follow, &Absent::Keep)?;
-        let at = at.expect("absent parts are kept");
+        let at = self.root.resolve(Path::new(path), follow)?;
         match at.parent() {
             Some(parent) if self.root.stat(parent)?.is_none() => {
                 Err(FileError::Missing { path: parent.into(), place: Place::Target })
@@ -249,12 +247,17 @@ impl Changes<'_> {
         owner: Ids,
         time: Option<i64>,
     ) -> Result<()> {
-        let make = |at: &Path| self.make_directory(at, mode, owner, time);
-        let at = self.root.resolve(path, true, &Absent::Make(&make))?.expect("all of it is made");
-        match self.root.stat(&at)? {
-            Some(stat) if kind(&stat) != FileType::Directory => Err(FileError::NotDirectory(at)),
-            _ => Ok(()),
+        let path = self.root.resolve(path, true)?;
+        let mut at = PathBuf::new();
+        for name in path.iter() {
+            at.push(name);
+            match self.root.stat(&at)?.map(|stat| kind(&stat)) {
+                Some(FileType::Directory) => {}
+                Some(_) => return Err(FileError::NotDirectory(at)),
+                None => self.make_directory(&at, mode, owner, time)?,
+            }
         }
+        Ok(())
     }
 
     fn make_directory(&self, at: &Path, mode: u32, owner: Ids, time: Option<i64>) -> Result<()> {

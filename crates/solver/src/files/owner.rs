@@ -6,7 +6,6 @@ use std::path::Path;
 use koskit_llb::pb;
 use pb::user_opt::User;
 
-use super::root::Absent;
 use super::{FileError, Result, Root, failed};
 
 /// A user and a group, by number.
@@ -56,7 +55,7 @@ fn find<T>(
     read: impl Fn(&[&str]) -> Option<T>,
 ) -> Result<Option<T>> {
     let Some(root) = root else { return Ok(None) };
-    let Some(path) = root.resolve(Path::new(file), true, &Absent::Stop)? else { return Ok(None) };
+    let Some(path) = root.find(Path::new(file), true)? else { return Ok(None) };
     for line in BufReader::new(root.file(&path)?).split(b'\n') {
         let line = line.map_err(failed("read", &path))?;
         let line = String::from_utf8_lossy(&line);

@@ -5,110 +5,82 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{self as sys, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{self as sys, FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{FileError, Result, failed};
-
-/// How many symbolic links are followed, as in Linux.
-const MAX_LINKS: usize = 40;
+use crate::rooted;
 
 /// A directory out of which no path leads.
 ///
 /// [`Root::resolve`] follows links as a process with this root would. All other calls take what
-/// it gives: relative paths without `..` that go through no link. The kernel holds them to that
-/// (`openat2`), so a link that is put somewhere meanwhile makes them fail, and leads nowhere.
+/// it gives: relative paths without `..` that go through no link. The kernel holds them to that,
+/// so a link that is put somewhere meanwhile makes them fail, and leads nowhere.
 #[derive(Debug)]
-pub(crate) struct Root {
-    fd: OwnedFd,
-}
-
-/// What [`Root::resolve`] does with a part of a path that is not there.
-pub(crate) enum Absent<'a> {
-    /// Gives `None`.
-    Stop,
-    /// Goes on, as if it were a directory with nothing in it.
-    Keep,
-    /// Makes it, and goes on.
-    Make(&'a dyn Fn(&Path) -> Result<()>),
-}
+pub(crate) struct Root(rooted::Root);
 
 impl Root {
     /// Opens a directory.
     pub fn open(path: &Path) -> Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = sys::open(path, flags, Mode::empty()).map_err(failed("open", path))?;
-        Ok(Self { fd })
+        rooted::Root::open(path).map(Self).map_err(failed("open", path))
     }
 
     /// Where a path leads. Links are followed on the way, and the last part of the path too if
-    /// `follow` says so. `/a` and `a` are the same, and `..` of the root is the root.
-    pub fn resolve(
-        &self,
-        path: &Path,
-        follow: bool,
-        absent: &Absent<'_>,
-    ) -> Result<Option<PathBuf>> {
-        let mut at = PathBuf::new();
-        // What is still to be walked, the next part last.
-        let mut rest: Vec<OsString> = Vec::new();
-        push_parts(&mut rest, path);
-        let mut links = 0;
-        while let Some(part) = rest.pop() {
-            if part == ".." {
-                at.pop();
-                continue;
-            }
-            let next = at.join(part);
-            match self.stat(&next)?.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-                Some(FileType::Symlink) if follow || !rest.is_empty() => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(FileError::Loop(path.into()));
-                    }
-                    let target = self.read_link(&next)?;
-                    if target.is_absolute() {
-                        at = PathBuf::new();
-                    }
-                    push_parts(&mut rest, &target);
-                    continue;
-                }
-                Some(FileType::Directory) => {}
-                Some(_) if !rest.is_empty() => return Err(FileError::NotDirectory(next)),
-                Some(_) => {}
-                None => match absent {
-                    Absent::Stop => return Ok(None),
-                    Absent::Keep => {}
-                    Absent::Make(make) => make(&next)?,
-                },
-            }
-            at = next;
-        }
-        Ok(Some(at))
+    /// `follow` says so; what is not there is kept as it is written. `/a` and `a` are the same,
+    /// and `..` of the root is the root.
+    pub fn resolve(&self, path: &Path, follow: bool) -> Result<PathBuf> {
+        let resolved = match follow {
+            true => self.0.resolve(path),
+            false => self.0.resolve_parent(path),
+        };
+        resolved.map_err(|e| match Errno::from_io_error(&e) {
+            Some(Errno::LOOP) => FileError::Loop(path.into()),
+            Some(Errno::NOTDIR) => FileError::NotDirectory(self.not_directory(path)),
+            _ => failed("read", path)(e),
+        })
+    }
+
+    /// Where a path leads, if there is something.
+    pub fn find(&self, path: &Path, follow: bool) -> Result<Option<PathBuf>> {
+        let path = self.resolve(path, follow)?;
+        Ok(self.stat(&path)?.map(|_| path))
+    }
+
+    /// The first part of a path that is there and no directory.
+    fn not_directory(&self, path: &Path) -> PathBuf {
+        let mut parts: Vec<&Path> = path.ancestors().collect();
+        parts.reverse();
+        let found = parts.into_iter().find_map(|part| {
+            let at = self.0.resolve(part).ok()?;
+            let stat = self.stat(&at).ok()??;
+            (FileType::from_raw_mode(stat.st_mode) != FileType::Directory).then_some(at)
+        });
+        found.unwrap_or_else(|| path.into())
     }
 
     /// What is at a path, or `None`.
     pub fn stat(&self, path: &Path) -> Result<Option<Stat>> {
-        match self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW) {
+        match self.open_at(path, OFlags::PATH) {
             Ok(fd) => sys::fstat(&fd).map(Some).map_err(failed("read", path)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(Errno::NOTDIR) => Ok(None),
-            Err(e) => Err(failed("read", path)(e)),
+            Err(e) => match Errno::from_io_error(&e) {
+                Some(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+                _ => Err(failed("read", path)(e)),
+            },
         }
     }
 
     /// The file at a path, for reading.
     pub fn file(&self, path: &Path) -> Result<File> {
         // Without NONBLOCK a pipe, put there meanwhile, would be waited for.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         Ok(File::from(self.open_at(path, flags).map_err(failed("read", path))?))
     }
 
     /// The directory at a path.
     pub fn directory(&self, path: &Path) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         self.open_at(path, flags).map_err(failed("open", path))
     }
 
@@ -126,24 +98,14 @@ impl Root {
 
     /// What the link at a path says.
     pub fn read_link(&self, path: &Path) -> Result<PathBuf> {
-        let link = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW);
-        let link = link.and_then(|fd| sys::readlinkat(&fd, "", Vec::new()));
+        let link = self.open_at(path, OFlags::PATH);
+        let link = link.and_then(|fd| Ok(sys::readlinkat(&fd, "", Vec::new())?));
         let bytes = link.map_err(failed("read", path))?.into_bytes();
         Ok(PathBuf::from(OsString::from_vec(bytes)))
     }
 
-    fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let resolve =
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        loop {
-            let flags = flags | OFlags::CLOEXEC;
-            match sys::openat2(&self.fd, path, flags, Mode::empty(), resolve) {
-                // Something was renamed at the same time, and the kernel could not tell.
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return other,
-            }
-        }
+    fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        self.0.open_resolved(path, flags)
     }
 }
 
@@ -160,21 +122,11 @@ pub(super) fn names(fd: impl AsFd) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Puts the parts of a path on a stack, the first of them on top.
-fn push_parts(stack: &mut Vec<OsString>, path: &Path) {
-    for part in path.components().rev() {
-        match part {
-            Component::Normal(part) => stack.push(part.to_owned()),
-            Component::ParentDir => stack.push("..".into()),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::Component;
 
     use proptest::prelude::*;
 
@@ -182,7 +134,7 @@ mod tests {
 
     fn resolve(root: &Path, path: &str) -> Option<PathBuf> {
         let root = Root::open(root).unwrap();
-        root.resolve(Path::new(path), true, &Absent::Stop).unwrap()
+        root.find(Path::new(path), true).unwrap()
     }
 
     #[test]
@@ -198,12 +150,12 @@ mod tests {
         assert_eq!(resolve(dir.path(), "../../etc/up"), found);
         assert_eq!(resolve(dir.path(), "etc/passwd"), None);
         let root = Root::open(dir.path()).unwrap();
-        let last = root.resolve(Path::new("absolute"), false, &Absent::Stop).unwrap();
+        let last = root.find(Path::new("absolute"), false).unwrap();
         assert_eq!(last, Some("absolute".into()));
-        let looped = root.resolve(Path::new("loop"), true, &Absent::Stop);
+        let looped = root.find(Path::new("loop"), true);
         assert!(matches!(looped, Err(FileError::Loop(_))));
-        let behind = root.resolve(Path::new("etc/real/file/x"), true, &Absent::Stop);
-        assert!(matches!(behind, Err(FileError::NotDirectory(_))));
+        let behind = root.resolve(Path::new("absolute/file/x"), true).unwrap_err().to_string();
+        assert_eq!(behind, r#""etc/real/file" is not a directory"#);
     }
 
     #[test]
@@ -235,7 +187,7 @@ mod tests {
                 let _ = symlink(target, inside.join("a").join(name));
             }
             let root = Root::open(&inside).unwrap();
-            if let Ok(Some(found)) = root.resolve(Path::new(&path), true, &Absent::Stop) {
+            if let Ok(Some(found)) = root.find(Path::new(&path), true) {
                 prop_assert!(found.components().all(|c| matches!(c, Component::Normal(_))));
                 let real = inside.join(&found).canonicalize().unwrap();
                 prop_assert!(real.starts_with(inside.canonicalize().unwrap()));

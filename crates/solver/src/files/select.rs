@@ -10,7 +10,6 @@ use rustix::fs::{FileType, Stat};
 use sha2::{Digest as _, Sha256};
 
 use super::change::owner_of;
-use super::root::Absent;
 use super::{FileError, Ownership, Result, Root, failed};
 use crate::glob::{Glob, Patterns, Stars};
 use crate::hashes::{Hashes, hash};
@@ -148,14 +147,8 @@ impl View {
         }
         let mut matches = Vec::with_capacity(names.len());
         for name in names {
-            let found = self.root.resolve(&name, find.follow, &Absent::Stop)?;
-            let Some((path, stat)) = found
-                .map(|path| Ok((self.root.stat(&path)?, path)))
-                .transpose()?
-                .and_then(|(stat, path)| Some((path, stat?)))
-            else {
-                return missing();
-            };
+            let path = self.root.resolve(&name, find.follow)?;
+            let Some(stat) = self.root.stat(&path)? else { return missing() };
             let mut entries = Vec::new();
             // The root is there even if all that is in it is not.
             let hidden = !path.as_os_str().is_empty() && self.ignored.matches(&path);
@@ -185,7 +178,7 @@ impl View {
         let plain = parts.iter().take_while(|part| !Glob::is_pattern(part)).count();
         let start: PathBuf = parts[..plain].iter().collect();
         let start = match follow {
-            true => self.root.resolve(&start, true, &Absent::Stop)?,
+            true => self.root.find(&start, true)?,
             false => Some(start),
         };
         let mut found: Vec<PathBuf> = start.into_iter().collect();

@@ -425,6 +425,29 @@ fn a_command_sees_what_was_copied_and_what_it_makes_is_kept() {
 }
 
 #[test]
+fn documents_of_the_dockerfile_are_files_and_scripts() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        add_base(&world, dir);
+        let text = "FROM base AS build\n\
+                    COPY --chmod=600 <<one <<\"two\" /d/\n1 $PATH\none\n2 $PATH\ntwo\n\
+                    RUN <<script\n#!/bin/cat\ntold\nscript\n\
+                    RUN <<EOF\necho a > /d/a\ncat /d/a /d/two > /d/b\nEOF\n\
+                    FROM scratch\nCOPY --from=build /d /\n";
+        let built = world.build(text);
+        assert_eq!(built.output(Stream::Stdout), "#!/bin/cat\ntold\n");
+        let expected = [
+            "644 0:0 a a\n",
+            "644 0:0 b a\n2 $PATH\n",
+            "600 0:0 one 1 /bin\n",
+            "600 0:0 two 2 $PATH\n",
+        ];
+        assert_eq!(world.files(&built), expected);
+        assert_eq!(world.build(text).cached().len(), 7);
+    });
+}
+
+#[test]
 fn the_layers_of_commands_are_the_same_bytes_each_time() {
     inside(|_, dir| {
         let build = |name: &str| {
