@@ -379,7 +379,7 @@ impl Changes<'_> {
 
 impl Attributes {
     fn new(mode: u32, owner: Ids, time: Option<i64>) -> Self {
-        Self { mode, owner, time: time.map(timespec), xattrs: Vec::new() }
+        Self { mode: mode & 0o7777, owner, time: time.map(timespec), xattrs: Vec::new() }
     }
 }
 

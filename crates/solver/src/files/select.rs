@@ -1,6 +1,7 @@
 //! What a COPY takes, and how two of that are told apart.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -121,6 +122,18 @@ pub(crate) enum Kind {
     Fifo,
 }
 
+/// A directory that is being walked.
+struct Open {
+    source: PathBuf,
+    /// Relative to the source of the copy.
+    path: PathBuf,
+    /// Those that are left.
+    names: std::vec::IntoIter<OsString>,
+    /// How many entries there were when it was opened.
+    entry: usize,
+    hidden: bool,
+}
+
 impl View {
     /// A build context.
     pub fn context(root: Root, ignored: Patterns, hashes: Arc<Hashes>) -> Self {
@@ -160,7 +173,7 @@ impl View {
                 }
                 entries.push(entry);
                 if directory && (!hidden || self.ignored.take_back()) {
-                    self.walk(&path, Path::new(""), filter, &mut entries)?;
+                    self.walk(&path, filter, &mut entries)?;
                 }
             }
             if hidden && entries.len() <= 1 {
@@ -205,39 +218,41 @@ impl View {
         Ok(found)
     }
 
-    /// Adds what is inside of a directory.
-    fn walk(
-        &self,
-        directory: &Path,
-        below: &Path,
-        filter: &Filter,
-        entries: &mut Vec<Entry>,
-    ) -> Result<()> {
-        for name in self.root.names(directory)? {
-            let (source, path) = (directory.join(&name), below.join(&name));
+    /// Adds what is inside of a directory, whose entry was added last. It does so with a stack of
+    /// its own: how deep directories are is somebody else's choice.
+    fn walk(&self, top: &Path, filter: &Filter, entries: &mut Vec<Entry>) -> Result<()> {
+        let names = self.root.names(top)?.into_iter();
+        let (source, path) = (top.to_owned(), PathBuf::new());
+        let mut open = vec![Open { source, path, names, entry: entries.len(), hidden: false }];
+        while let Some(directory) = open.last_mut() {
+            let Some(name) = directory.names.next() else {
+                // One that is hidden is there only for what is in it.
+                if directory.hidden && entries.len() == directory.entry {
+                    entries.pop();
+                }
+                open.pop();
+                continue;
+            };
+            let (source, path) = (directory.source.join(&name), directory.path.join(&name));
             let included = filter.include.is_empty() || filter.include.matches(&path);
             let excluded = self.ignored.matches(&source) || filter.exclude.matches(&path);
+            let hidden = excluded || !included;
             let deeper = (included || !filter.include.is_empty())
                 && (!excluded || self.ignored.take_back() || filter.exclude.take_back());
             if !deeper {
                 continue;
             }
-            // A file that went away since the directory was read.
+            // A file may have gone away since the directory was read.
             let Some(stat) = self.root.stat(&source)? else { continue };
-            let directory = kind(&stat) == FileType::Directory;
-            let hidden = excluded || !included;
-            if hidden && !directory {
+            let is_directory = kind(&stat) == FileType::Directory;
+            if hidden && !is_directory {
                 continue;
             }
             let Some(entry) = self.entry(&source, path.clone(), &stat)? else { continue };
             entries.push(entry);
-            let before = entries.len();
-            if directory {
-                self.walk(&source, &path, filter, entries)?;
-                // It is there only for what is in it.
-                if hidden && entries.len() == before {
-                    entries.pop();
-                }
+            if is_directory {
+                let names = self.root.names(&source)?.into_iter();
+                open.push(Open { source, path, names, entry: entries.len(), hidden });
             }
         }
         Ok(())

@@ -173,6 +173,19 @@ fn included_and_excluded_files_bring_no_empty_directories() {
 }
 
 #[test]
+fn directories_may_be_deep() {
+    let dirs = Dirs::new();
+    let depth = 500;
+    let deep = "d/".repeat(depth);
+    fs::create_dir_all(dirs.from(&deep)).unwrap();
+    fs::write(dirs.from(&deep).join("f"), "").unwrap();
+    dirs.copy("/", "/").unwrap();
+    assert!(dirs.to(&deep).join("f").exists());
+    dirs.changes(|changes| changes.remove("/d", false, false)).unwrap();
+    assert!(dirs.made().is_empty());
+}
+
+#[test]
 fn a_copy_without_parents_needs_them() {
     let dirs = Dirs::new();
     dirs.write(&["from/f"]);
