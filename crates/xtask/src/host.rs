@@ -102,18 +102,18 @@ pub fn place(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("cannot write {}", to.display()))
 }
 
-/// Gives a finished folder its name in the cache, unless somebody else has made the same in the
-/// meantime.
+/// Gives a finished folder its name in the cache; where somebody else has made the same in the
+/// meantime, removes it.
 ///
 /// # Errors
-/// It cannot be renamed.
+/// It can be neither renamed nor removed.
 pub fn keep(finished: &Path, kept: &Path) -> Result<()> {
-    match fs::rename(finished, kept) {
-        Err(error) if !kept.exists() => {
-            Err(error).with_context(|| format!("cannot keep {}", kept.display()))
-        }
-        _ => Ok(()),
+    let renamed = fs::rename(finished, kept);
+    if renamed.is_err() && kept.exists() {
+        return fs::remove_dir_all(finished)
+            .with_context(|| format!("cannot remove {}", finished.display()));
     }
+    renamed.with_context(|| format!("cannot keep {}", kept.display()))
 }
 
 /// What is in a folder, by name.

@@ -11,7 +11,7 @@
 use crate::content::Key;
 use crate::host::{cargo, keep, output, place, root, run};
 use crate::packages;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -118,21 +118,18 @@ impl Toolchain {
 /// # Errors
 /// One of them does not build.
 pub fn build(toolchain: &Toolchain, prefix: &Path, cache: &Path) -> Result<PathBuf> {
-    let kernel = prefix.file_name().unwrap_or_default().to_string_lossy();
-    let key = Key::default()
-        .text(VERSION)
-        .text(&toolchain.version)
-        .text(&kernel)
-        .files(&root().join("sel4"))?
-        .files(&root().join("common"))?
-        .finish();
-    let kept = cache.join("sel4").join(key);
+    let key = content(toolchain, prefix)?;
+    let kept = cache.join("sel4").join(&key);
     if kept.exists() {
         return Ok(kept);
     }
     let mut words = vec!["build", "--release"];
     words.extend(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
     run(&mut toolchain.command(&toolchain.cargo, &words, prefix))?;
+    ensure!(
+        content(toolchain, prefix)? == key,
+        "files in sel4/ or common/ were changed while they were compiled; do it again"
+    );
 
     let half = kept.with_extension(format!("half-{}", std::process::id()));
     fs::create_dir_all(&half).with_context(|| format!("cannot create {}", half.display()))?;
@@ -142,6 +139,18 @@ pub fn build(toolchain: &Toolchain, prefix: &Path, cache: &Path) -> Result<PathB
     }
     keep(&half, &kept)?;
     Ok(kept)
+}
+
+/// Of everything that the programs are made from.
+fn content(toolchain: &Toolchain, prefix: &Path) -> Result<String> {
+    let kernel = prefix.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Key::default()
+        .text(VERSION)
+        .text(&toolchain.version)
+        .text(&kernel)
+        .files(&root().join("sel4"))?
+        .files(&root().join("common"))?
+        .finish())
 }
 
 /// Has a `cargo test` of the workspace in `sel4/` run here: what of it does not need seL4.
