@@ -162,10 +162,12 @@ fn a_damaged_record_is_made_again() {
         let record = snapshots.layer(&one.layers[0]).join("snapshot.json");
         fs::write(&record, "").unwrap();
         assert_eq!(snapshots.get(&key("one")).unwrap(), None);
-        let active = snapshots.prepare(&Snapshot::scratch()).unwrap();
-        let _ = active.commit(&key("one"));
-        step(&snapshots, &Snapshot::scratch(), "one", |_| {});
-        assert!(snapshots.get(&key("one")).unwrap().is_some());
+        let again = step(&snapshots, &Snapshot::scratch(), "one", |root| {
+            fs::write(root.join("new"), "").unwrap();
+        });
+        assert_eq!(snapshots.get(&key("one")).unwrap(), Some(again.clone()));
+        assert_eq!(names(&snapshots.view(&again).unwrap().path()), ["new"]);
+        assert!(names(&snapshots.root.join("active")).is_empty());
     });
 }
 
