@@ -62,9 +62,9 @@ pub fn an_unknown_system_call_is_told_with_its_registers(lab: &mut Lab) -> Resul
     ensure_eq!("the address", report.pc, program.begin);
 
     // An answer sets registers: x0 to x7, then the address to go on.
-    for word in 0..8 {
-        arguments[word] += 100;
-        lab.ipc.set_word(word, arguments[word]);
+    for (word, argument) in arguments.iter_mut().enumerate() {
+        *argument += 100;
+        lab.ipc.set_word(word, *argument);
     }
     lab.ipc.set_word(8, program.begin + 4);
     lab.ipc.reply(MessageInfo::new(0, 9));

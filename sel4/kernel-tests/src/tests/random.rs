@@ -48,7 +48,7 @@ impl Random {
             // Addresses of user level, of the kernel, of neither
             2 => (self.next() & 0xfff) << 12,
             3 => (0xff80_0000_0000 | self.next() >> 24) & !0xfff,
-            _ => 1 << self.below(64) | self.next() % 16,
+            _ => (1 << self.below(64)) | (self.next() % 16),
         }
     }
 }
@@ -226,8 +226,8 @@ fn run_at_random(lab: &mut Lab, guests: &[Guest; 2], random: &mut Random, spsr: 
 
 fn go_anywhere(lab: &mut Lab, guest: Guest, random: &mut Random, spsr: u64) -> Result {
     let mut registers = Registers { spsr, ..Registers::default() };
-    registers.pc = RAM + (random.next() % (PAGES * 4096) & !3);
-    registers.sp = RAM + (random.next() % (PAGES * 4096) & !15);
+    registers.pc = RAM + ((random.next() % (PAGES * 4096)) & !3);
+    registers.sp = RAM + ((random.next() % (PAGES * 4096)) & !15);
     for x in &mut registers.x {
         *x = if random.below(2) == 0 { random.number() } else { RAM + random.next() % 0x8000 };
     }
