@@ -126,10 +126,19 @@ pub fn entry(archive: &[u8], offset: usize) -> Result<Entry<'_>, Malformed> {
 /// As [`entry`].
 pub fn name(archive: &[u8], offset: usize) -> Result<&[u8], Malformed> {
     let name = || {
-        let header = archive.get(offset..offset.checked_add(HEADER)?)?;
-        name_after(archive, offset + HEADER, number(header, field::NAME_SIZE)?)
+        let size = number(header(archive, offset)?, field::NAME_SIZE)?;
+        name_after(archive, offset + HEADER, size)
     };
     name().ok_or(Malformed(offset))
+}
+
+/// The mode of the entry at an offset, of which only that is decoded.
+///
+/// # Errors
+/// As [`entry`].
+pub fn mode(archive: &[u8], offset: usize) -> Result<u32, Malformed> {
+    let mode = || number(header(archive, offset)?, field::MODE);
+    mode().ok_or(Malformed(offset))
 }
 
 /// The entries of an archive up to its trailer, each with its offset. An archive that ends
@@ -150,7 +159,7 @@ pub fn entries(archive: &[u8]) -> impl Iterator<Item = Result<(usize, Entry<'_>)
 }
 
 fn parse(archive: &[u8], offset: usize) -> Option<Entry<'_>> {
-    let header = archive.get(offset..offset.checked_add(HEADER)?)?;
+    let header = header(archive, offset)?;
     if !header.starts_with(MAGIC) {
         return None;
     }
@@ -180,17 +189,32 @@ fn name_after(archive: &[u8], at: usize, size: u32) -> Option<&[u8]> {
     (*last == 0).then_some(name)
 }
 
-fn number(header: &[u8], index: usize) -> Option<u32> {
-    let at = MAGIC.len() + 8 * index;
-    header.get(at..at + 8)?.iter().try_fold(0, |value, &digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            b'A'..=b'F' => digit - b'A' + 10,
-            _ => return None,
-        };
-        Some(value << 4 | u32::from(digit))
-    })
+/// The bytes where a header may be.
+fn header(archive: &[u8], offset: usize) -> Option<&[u8; HEADER]> {
+    archive.get(offset..)?.first_chunk()
+}
+
+#[inline]
+fn number(header: &[u8; HEADER], index: usize) -> Option<u32> {
+    hexadecimal(*header[MAGIC.len() + 8 * index..].first_chunk()?)
+}
+
+/// Decodes eight hexadecimal digits, all at once: one byte of a word each. libkos does this
+/// whenever a program names a file.
+fn hexadecimal(digits: [u8; 8]) -> Option<u32> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let text = u64::from_be_bytes(digits);
+    // 1 where the digit may be a letter; its low bits then count from 1, not from 10.
+    let letter = text >> 6 & ONES;
+    let value = (text & (0x0f * ONES)) + 9 * letter;
+    let upper = text & !(letter << 5);
+    let is_hex = value & (0xf0 * ONES) == 0
+        // Letters, and nothing else, stand for more than 9.
+        && (value + 6 * ONES) >> 4 & ONES == letter
+        && value + 0x30 * ONES + 7 * letter == upper;
+    let pairs = (value | value >> 4) & 0x00ff_00ff_00ff_00ff;
+    let quads = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    is_hex.then_some((quads | quads >> 16) as u32)
 }
 
 #[cfg(test)]
@@ -235,6 +259,7 @@ mod tests {
         assert_eq!(read[0].1.data, b"12345");
         assert_eq!(read[2].1.meta, Meta { ino: 2, size: 1, ..meta() });
         assert_eq!(name(&bytes, read[1].0), Ok(&b"dir/b"[..]));
+        assert_eq!(mode(&bytes, read[1].0), Ok(meta().mode));
     }
 
     #[test]
@@ -263,6 +288,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn eight_digits_are_a_number(digits in any::<[u8; 8]>(), hex in "[0-9a-fA-F]{8}", at in 0usize..8) {
+            let mut one_wrong: [u8; 8] = hex.as_bytes().try_into().unwrap();
+            prop_assert_eq!(hexadecimal(one_wrong), u32::from_str_radix(&hex, 16).ok());
+            one_wrong[at] = digits[0];
+            for digits in [digits, one_wrong] {
+                let good = digits.iter().all(u8::is_ascii_hexdigit);
+                prop_assert_eq!(hexadecimal(digits).is_some(), good, "{:?}", digits);
+            }
+        }
+
         #[test]
         fn no_bytes_make_it_panic(at in 0usize..300, bytes in any::<[u8; 8]>()) {
             let mut archive = archive(&[(b"a", b"12345"), (b"dir/b", b"6")]);

@@ -2,7 +2,7 @@
 //! one open file, with one offset; that is what `dup` does.
 
 use crate::errno::{Errno, Result};
-use crate::initrd::Node;
+use crate::initrd::File;
 use alloc::vec::Vec;
 
 /// Most descriptors (RLIMIT_NOFILE).
@@ -30,7 +30,7 @@ pub mod flag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
     /// A file or a directory of the archive.
-    File(Node),
+    File(File),
     /// A stream to the root server.
     Console(u8),
     /// `/dev/null`, and standard input: it is always at its end.

@@ -3,6 +3,7 @@
 //! they are unmapped. Nobody is asked, and nobody else can run short by it.
 
 use crate::heap;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use koskit_abi::{Attributes, CNode, Error, Frame, Ipc, Object, Rights, Table, Untyped, VSpace};
@@ -11,15 +12,18 @@ use koskit_libkos::memory::Protection;
 use koskit_spec::info::Info;
 use koskit_spec::layout::{KOS_HEAP_BASE, KOS_HEAP_END, LARGE_PAGE, MMAP_BASE, PAGE, slot};
 
-/// Bytes of libkos's heap that one page of a program's costs at most.
-const COST: usize = 32;
+/// Pages that one table of [`Frames::tables`] tells of.
+const TABLE: u32 = 512;
+/// Bytes of libkos's heap that such a table takes, with its share of a node of the map.
+const COST: usize = 2048 + 256;
 /// And what any change may cost: nodes of the map that are split on the way.
 const COST_BASE: usize = 2 << 10;
 
 /// The container's own memory.
 pub struct Frames {
-    /// The frames behind pages; the key is the page's number from MMAP_BASE on.
-    pages: BTreeMap<u32, Page>,
+    /// The frames behind pages. The key is a page's number, from MMAP_BASE on, divided by
+    /// [`TABLE`]; tables without any frame are left out.
+    tables: BTreeMap<u32, Box<[Page; TABLE as usize]>>,
     /// Slots of frames that are mapped nowhere; their memory holds old contents.
     free: Vec<u16>,
     /// Slots of frames that were never used: the first, and the one after the last.
@@ -38,12 +42,16 @@ pub struct Frames {
     heap: u64,
 }
 
+/// What is behind a page.
 #[derive(Clone, Copy)]
 struct Page {
+    /// The frame's slot; 0 where there is none.
     slot: u16,
     /// NONE: not mapped at the moment.
     protection: Protection,
 }
+
+const NOTHING: Page = Page { slot: 0, protection: Protection::NONE };
 
 impl Frames {
     /// Everything that was handed over.
@@ -51,7 +59,7 @@ impl Frames {
         let large = slot::UNTYPED + u64::from(info.ut_large_page);
         let small = large + u64::from(info.ut_4k_pages);
         Self {
-            pages: BTreeMap::new(),
+            tables: BTreeMap::new(),
             free: Vec::new(),
             fresh: (0, 0),
             made: 0,
@@ -68,34 +76,25 @@ impl Frames {
     /// # Errors
     /// ENOMEM where untypeds or slots are used up.
     pub fn set(&mut self, ipc: &mut Ipc, start: u64, end: u64, to: Protection) -> Result<()> {
+        let (first, last) = (number(start), number(end));
         if to == Protection::NONE {
-            for (_, page) in self.pages.range_mut(number(start)..number(end)) {
-                unmap(ipc, page);
-            }
+            self.each(first, last, |page| unmap(ipc, page));
             return Ok(());
         }
-        let count = (end - start) / PAGE;
-        if count > u64::from(u16::MAX) {
-            return Err(Errno::NOMEM);
-        }
-        self.reserve(ipc, COST_BASE + count as usize * COST)?;
-        for address in (start..end).step_by(PAGE as usize) {
-            let page = match self.pages.get(&number(address)) {
-                Some(page) if page.protection == to => continue,
-                Some(&page) => {
-                    let mut page = page;
-                    unmap(ipc, &mut page);
-                    self.pages.insert(number(address), page);
-                    page
-                }
-                None => self.give(ipc, address, (end - address) / PAGE)?,
-            };
-            if page.protection != to {
-                let mut page = page;
-                unmap(ipc, &mut page);
-                self.map(ipc, page.slot, address, to)?;
-                page.protection = to;
-                self.pages.insert(number(address), page);
+        let tables = last.div_ceil(TABLE) - first / TABLE;
+        self.reserve(ipc, COST_BASE + tables as usize * COST)?;
+        for page in first..last {
+            let address = MMAP_BASE + u64::from(page) * PAGE;
+            let mut now = self.page(page);
+            if now.slot == 0 {
+                now = self.give(ipc, address, (last - page).into())?;
+                self.put(page, now);
+            }
+            if now.protection != to {
+                unmap(ipc, &mut now);
+                self.put(page, now);
+                self.map(ipc, now.slot, address, to)?;
+                self.put(page, Page { protection: to, ..now });
             }
         }
         Ok(())
@@ -103,14 +102,41 @@ impl Frames {
 
     /// As [`Pages::release`](koskit_libkos::memory::Pages::release).
     pub fn release(&mut self, ipc: &mut Ipc, start: u64, end: u64) {
-        let range = number(start)..number(end);
-        while let Some((&key, _)) = self.pages.range(range.clone()).next() {
-            if let Some(mut page) = self.pages.remove(&key) {
-                unmap(ipc, &mut page);
-                // Has room: see `refill`.
-                self.free.push(page.slot);
-            }
+        let (first, last) = (number(start), number(end));
+        // Has room: see `take`.
+        let mut free = core::mem::take(&mut self.free);
+        self.each(first, last, |page| {
+            unmap(ipc, page);
+            free.push(page.slot);
+            *page = NOTHING;
+        });
+        self.free = free;
+        let tables = first / TABLE..last.div_ceil(TABLE);
+        let empty = |table: &[Page; TABLE as usize]| table.iter().all(|page| page.slot == 0);
+        while let Some((&key, _)) =
+            self.tables.range(tables.clone()).find(|(_, table)| empty(table))
+        {
+            self.tables.remove(&key);
         }
+    }
+
+    /// Does something to every page from `first` to `last` that has a frame.
+    fn each(&mut self, first: u32, last: u32, mut act: impl FnMut(&mut Page)) {
+        for (&key, table) in self.tables.range_mut(first / TABLE..last.div_ceil(TABLE)) {
+            let start = first.saturating_sub(key * TABLE).min(TABLE) as usize;
+            let end = (last - key * TABLE).min(TABLE) as usize;
+            table[start..end].iter_mut().filter(|page| page.slot != 0).for_each(&mut act);
+        }
+    }
+
+    fn page(&self, page: u32) -> Page {
+        self.tables.get(&(page / TABLE)).map_or(NOTHING, |table| table[(page % TABLE) as usize])
+    }
+
+    fn put(&mut self, page: u32, now: Page) {
+        let table =
+            self.tables.entry(page / TABLE).or_insert_with(|| Box::new([NOTHING; TABLE as usize]));
+        table[(page % TABLE) as usize] = now;
     }
 
     /// Makes sure that libkos's own heap has room.
@@ -145,9 +171,7 @@ impl Frames {
             // SAFETY: the page was mapped just now, writable, and is nobody's yet.
             unsafe { core::ptr::write_bytes(address as *mut u8, 0, PAGE as usize) };
         }
-        let page = Page { slot, protection: Protection::READ_WRITE };
-        self.pages.insert(number(address), page);
-        Ok(page)
+        Ok(Page { slot, protection: Protection::READ_WRITE })
     }
 
     /// A frame that is mapped nowhere: a used one, else a fresh one.

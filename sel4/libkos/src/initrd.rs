@@ -1,6 +1,6 @@
 //! The files of the container: a cpio archive in memory, read in place, never written.
 //!
-//! Beside the archive there is only an index of four bytes an entry, sorted by path with `/`
+//! Beside the archive there is little more than an index of four bytes an entry, sorted by path with `/`
 //! before every other byte. So a path is found by binary search, what is in a directory stands
 //! directly behind it, and a large image costs a container little memory of its own. An
 //! archive that is sorted so, as `lower` writes it, keeps its order in `getdents64`.
@@ -36,10 +36,31 @@ const ROOT: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node(u32);
 
+/// A file with what reading it takes, so that the archive's headers need not be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its place in the index.
+    pub node: Node,
+    /// Its type: one of the `S_IF…` values.
+    pub kind: u32,
+    start: u32,
+    size: u32,
+}
+
+impl File {
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.kind == S_IFDIR
+    }
+}
+
 /// An archive and its index.
 pub struct Initrd<'a> {
     archive: &'a [u8],
     index: Vec<u32>,
+    /// Of files with several names: the inode, and the offset of the one entry that has the
+    /// contents, sorted.
+    links: Vec<(u32, u32)>,
 }
 
 /// Where a path leads.
@@ -69,15 +90,20 @@ impl Place {
 }
 
 impl<'a> Initrd<'a> {
-    /// Number of the archive's entries, each of which takes four bytes of the index.
+    /// Bytes that the lists beside the archive take.
     ///
     /// # Errors
     /// Where the archive is damaged.
-    pub fn count(archive: &[u8]) -> core::result::Result<usize, Malformed> {
-        if archive.is_empty() {
-            return Ok(0);
-        }
-        cpio::entries(archive).try_fold(0, |count, entry| entry.map(|_| count + 1))
+    pub fn cost(archive: &[u8]) -> core::result::Result<usize, Malformed> {
+        let (entries, links) = Self::count(archive)?;
+        Ok(size_of::<u32>() * (entries + 1) + size_of::<(u32, u32)>() * links)
+    }
+
+    /// Number of the archive's entries, and of its files with several names.
+    fn count(archive: &[u8]) -> core::result::Result<(usize, usize), Malformed> {
+        all(archive).try_fold((0, 0), |(entries, links), entry| {
+            Ok((entries + 1, links + usize::from(has_links(&entry?.1))))
+        })
     }
 
     /// Indexes an archive; an empty one holds an empty root directory. Of several entries with
@@ -86,13 +112,17 @@ impl<'a> Initrd<'a> {
     /// # Errors
     /// Where the archive is damaged.
     pub fn new(archive: &'a [u8]) -> core::result::Result<Self, Malformed> {
-        let mut index = Vec::with_capacity(Self::count(archive)? + 1);
-        if !archive.is_empty() {
-            for entry in cpio::entries(archive) {
-                let (offset, _) = entry?;
-                index.push(u32::try_from(offset).map_err(|_| Malformed(offset))?);
+        let (entries, links) = Self::count(archive)?;
+        let (mut index, mut links) = (Vec::with_capacity(entries + 1), Vec::with_capacity(links));
+        for entry in all(archive) {
+            let (offset, entry) = entry?;
+            let offset = u32::try_from(offset).map_err(|_| Malformed(offset))?;
+            index.push(offset);
+            if has_links(&entry) {
+                links.push((entry.meta.ino, offset));
             }
         }
+        links.sort_unstable();
         let path = |offset: u32| path_at(archive, offset);
         let order = |&a: &u32, &b: &u32| compare(path(a), path(b));
         if !index.is_sorted_by(|a, b| order(a, b).is_lt()) {
@@ -103,7 +133,7 @@ impl<'a> Initrd<'a> {
         if index.first().is_none_or(|&first| !path(first).is_empty()) {
             index.insert(0, ROOT);
         }
-        Ok(Self { archive, index })
+        Ok(Self { archive, index, links })
     }
 
     /// The root directory.
@@ -124,10 +154,33 @@ impl<'a> Initrd<'a> {
 
     /// What the archive says of a file.
     pub fn meta(&self, node: Node) -> Meta {
-        self.entry(node).map_or_else(
-            || Meta { ino: 1, mode: S_IFDIR | 0o755, nlink: 2, ..Meta::default() },
-            |entry| Meta { size: self.data(node).len() as u32, ..entry.meta },
-        )
+        let Some(entry) = self.entry(node) else {
+            return Meta { ino: 1, mode: S_IFDIR | 0o755, nlink: 2, ..Meta::default() };
+        };
+        Meta { size: self.data_of(&entry).len() as u32, ..entry.meta }
+    }
+
+    /// A file, prepared for reading.
+    pub fn file(&self, node: Node) -> File {
+        let Some(entry) = self.entry(node) else {
+            return File { node, kind: S_IFDIR, start: 0, size: 0 };
+        };
+        let data = self.data_of(&entry);
+        // `new` has seen that all offsets have 32 bits.
+        let start = (data.as_ptr() as usize).saturating_sub(self.archive.as_ptr() as usize) as u32;
+        File { node, kind: entry.meta.mode & S_IFMT, start, size: data.len() as u32 }
+    }
+
+    /// What the archive says of an open file.
+    pub fn meta_of(&self, file: &File) -> Meta {
+        let meta = self.entry(file.node).map(|entry| entry.meta);
+        meta.map_or_else(|| self.meta(file.node), |meta| Meta { size: file.size, ..meta })
+    }
+
+    /// The contents of a file.
+    pub fn contents(&self, file: &File) -> &'a [u8] {
+        let start = file.start as usize;
+        self.archive.get(start..start + file.size as usize).unwrap_or_default()
     }
 
     /// Whether it is a directory.
@@ -137,22 +190,27 @@ impl<'a> Initrd<'a> {
 
     /// The type of a file: one of the `S_IF…` values.
     pub fn kind(&self, node: Node) -> u32 {
-        self.entry(node).map_or(S_IFDIR, |entry| entry.meta.mode & S_IFMT)
+        match self.index.get(node.0 as usize) {
+            // `new` has seen that the header is whole.
+            Some(&at) if at != ROOT => cpio::mode(self.archive, at as usize).unwrap_or(0) & S_IFMT,
+            _ => S_IFDIR,
+        }
     }
 
-    /// The contents of a file, or the target of a symbolic link. Of hard links to one file
-    /// only one entry has them.
+    /// The contents of a file, or the target of a symbolic link.
     pub fn data(&self, node: Node) -> &'a [u8] {
-        let Some(entry) = self.entry(node) else { return &[] };
-        let Meta { ino, nlink, size, mode, .. } = entry.meta;
-        if size > 0 || nlink < 2 || mode & S_IFMT != S_IFREG {
+        self.entry(node).map_or(&[], |entry| self.data_of(&entry))
+    }
+
+    /// Of hard links to one file only one entry has the contents.
+    fn data_of(&self, entry: &Entry<'a>) -> &'a [u8] {
+        let Meta { ino, nlink, size, .. } = entry.meta;
+        if size > 0 || nlink < 2 {
             return entry.data;
         }
-        let others = (0..self.index.len()).filter_map(|index| self.entry(Node(index as u32)));
-        let same = |other: &Entry<'_>| {
-            other.meta.ino == ino && other.meta.size > 0 && other.meta.mode == mode
-        };
-        others.filter(same).map(|other| other.data).next().unwrap_or_default()
+        let found = self.links.binary_search_by_key(&ino, |&(ino, _)| ino).ok();
+        let offset = found.map_or(ROOT, |index| self.links[index].1);
+        cpio::entry(self.archive, offset as usize).map_or(&[], |entry| entry.data)
     }
 
     /// The first entry of a directory, in the order of the index, that stands at `from` or
@@ -198,6 +256,9 @@ impl<'a> Initrd<'a> {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
+        if let Some(place) = self.straight(path, follow) {
+            return Ok(place);
+        }
         let mut walk = Walk { initrd: self, path: Vec::new(), node: None, links: 0 };
         walk.path.extend_from_slice(base);
         walk.node = self.find(base);
@@ -205,6 +266,17 @@ impl<'a> Initrd<'a> {
         let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         let directory = matches!(last, b"" | b"." | b"..");
         Ok(Place { path: walk.path, node: walk.node, directory })
+    }
+
+    /// The shortest way, which most paths go: an absolute path that stands in the index as it
+    /// is, and so has no link on its way.
+    fn straight(&self, path: &[u8], follow: bool) -> Option<Place> {
+        let path = path.strip_prefix(b"/")?;
+        let node = self.find(path)?;
+        if follow && self.kind(node) == S_IFLNK {
+            return None;
+        }
+        Some(Place { path: path.to_vec(), node: Some(node), directory: false })
     }
 
     fn entry(&self, node: Node) -> Option<Entry<'a>> {
@@ -280,6 +352,18 @@ impl Walk<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// The entries of an archive, which may be empty.
+fn all(
+    archive: &[u8],
+) -> impl Iterator<Item = core::result::Result<(usize, Entry<'_>), Malformed>> {
+    cpio::entries(archive).take(if archive.is_empty() { 0 } else { usize::MAX })
+}
+
+/// Whether an entry has the contents of a file with several names.
+fn has_links(entry: &Entry<'_>) -> bool {
+    entry.meta.nlink > 1 && entry.meta.size > 0
 }
 
 /// The path of the entry at an offset, as `a/b`; the root's is empty.

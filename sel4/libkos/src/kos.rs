@@ -65,9 +65,9 @@ impl<'a, S: System> Kos<'a, S> {
         archive: &'a [u8],
     ) -> core::result::Result<Self, &'static str> {
         let damaged = "the container's initrd is damaged";
-        let count = Initrd::count(archive).map_err(|_| damaged)?;
+        let cost = Initrd::cost(archive).map_err(|_| damaged)?;
         system
-            .reserve(4 * count + RESERVE)
+            .reserve(cost + RESERVE)
             .map_err(|_| "the container has too little memory for the list of its files")?;
         let initrd = Initrd::new(archive).map_err(|_| damaged)?;
         let mut seed = [0; 32];
@@ -115,6 +115,7 @@ impl<'a, S: System> Kos<'a, S> {
             PREAD64 => self.pread(a, b, c, d),
             PREADV => self.readv(a, b, c, Some(d)),
             PWRITE64 | PWRITEV => self.pwrite(a),
+            SENDFILE => self.sendfile(a, b, c, d),
             LSEEK => self.lseek(a, b, c),
             CLOSE => self.files.close(a),
             FSTAT => self.fstat(a, b),
@@ -135,6 +136,10 @@ impl<'a, S: System> Kos<'a, S> {
             DUP3 => self.dup3(a, b, c),
             FCNTL => self.fcntl(a, b, c),
             IOCTL => self.ioctl(a, b, c),
+            PPOLL => self.ppoll(a, b, c),
+            PSELECT6 => self.pselect(a, [b, c, d], e),
+            STATFS => self.statfs(a, b),
+            FSTATFS => self.files.get(a).map(|_| ()).and_then(|()| Self::tell_statfs(b)),
             FSYNC | FDATASYNC => self.fsync(a),
             FADVISE64 => self.files.get(a).map(|_| 0),
             FTRUNCATE => self.files.get(a).and(Err(Errno::INVAL)),
@@ -160,6 +165,12 @@ impl<'a, S: System> Kos<'a, S> {
             EXIT | EXIT_GROUP => self.system.exit(a as u8),
             SET_TID_ADDRESS | GETTID | GETPID => Ok(PID),
             SET_ROBUST_LIST => Ok(0),
+            // Nobody else can be become, and no child was made.
+            SETUID | SETGID if a as u32 == 0 => Ok(0),
+            SETUID | SETGID => Err(Errno::PERM),
+            SETPGID if a <= PID && b <= PID => Ok(0),
+            SETSID => Err(Errno::PERM),
+            WAIT4 => Err(Errno::CHILD),
             GETPPID | GETUID | GETEUID | GETGID | GETEGID => Ok(0),
             GETPGID | GETSID if a == 0 || a == PID => Ok(PID),
             GETGROUPS => Ok(0),
@@ -178,7 +189,10 @@ impl<'a, S: System> Kos<'a, S> {
             CLOCK_NANOSLEEP => self.clock_nanosleep(a, b, c),
             CLOCK_GETRES => self.clock_getres(a, b),
             GETTIMEOFDAY => self.gettimeofday(a),
-            FUTEX if b & FUTEX_OPERATION == FUTEX_WAKE => Ok(0),
+            GETRUSAGE => self.getrusage(b),
+            TIMES => self.times(a),
+            SYSINFO => self.sysinfo(a),
+            FUTEX => self.futex(a, b, c, d),
             RT_SIGACTION => self.sigaction(a, b, c, d),
             RT_SIGPROCMASK => self.sigprocmask(a, b, c, d),
             RT_SIGPENDING => self.sigpending(a),
@@ -197,8 +211,8 @@ impl<'a, S: System> Kos<'a, S> {
             return self
                 .with_memory(|memory, system| memory.map(system, a, length, protection, flags));
         }
-        let Object::File(node) = self.files.get(fd)?.object else { return Err(Errno::NODEV) };
-        if self.initrd.is_directory(node) {
+        let Object::File(file) = self.files.get(fd)?.object else { return Err(Errno::NODEV) };
+        if file.is_directory() {
             return Err(Errno::NODEV);
         }
         if flags & map::PRIVATE == 0 && protection.write() {
@@ -208,7 +222,7 @@ impl<'a, S: System> Kos<'a, S> {
             return Err(Errno::INVAL);
         }
         // Files never change, so a copy is as good as the file, shared or not.
-        let data = self.initrd.data(node);
+        let data = self.initrd.contents(&file);
         let data = data.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
         let data = &data[..data.len().min(length as usize)];
         self.with_memory(|memory, system| {
@@ -264,8 +278,6 @@ impl<'a, S: System> Kos<'a, S> {
 /// The process's number, and its thread's: the first of its container.
 const PID: u64 = 1;
 const MADV_DONTNEED: u64 = 4;
-const FUTEX_OPERATION: u64 = 0x7f;
-const FUTEX_WAKE: u64 = 1;
 
 #[cfg(test)]
 #[path = "kos/tests.rs"]

@@ -3,7 +3,7 @@
 use super::{Kos, RESERVE};
 use crate::errno::{Errno, Result};
 use crate::fd::{Object, flag};
-use crate::initrd::{Node, Place, S_IFDIR, S_IFLNK, S_IFREG};
+use crate::initrd::{File, Node, Place, S_IFDIR, S_IFLNK, S_IFREG};
 use crate::stat::{self, Stat};
 use crate::system::{STDERR, STDOUT, System};
 use crate::user;
@@ -31,7 +31,7 @@ impl<S: System> Kos<'_, S> {
     }
 
     /// The file of the archive that `openat` opens.
-    fn file(&mut self, at: u64, path: &[u8], flags: u32) -> Result<Node> {
+    fn file(&mut self, at: u64, path: &[u8], flags: u32) -> Result<File> {
         let place = self.walk(at, path, flags & flag::NOFOLLOW == 0)?;
         if flags & flag::CREAT != 0 {
             match place.node {
@@ -43,21 +43,21 @@ impl<S: System> Kos<'_, S> {
         }
         let node = place.node(&self.initrd)?;
         let writes = flags & flag::ACCESS != flag::RDONLY;
-        let kind = self.initrd.kind(node);
-        if kind == S_IFDIR {
+        let file = self.initrd.file(node);
+        if file.is_directory() {
             let creates = flags & flag::CREAT != 0;
-            return if writes || creates { Err(Errno::ISDIR) } else { Ok(node) };
+            return if writes || creates { Err(Errno::ISDIR) } else { Ok(file) };
         }
         if flags & flag::DIRECTORY != 0 {
             return Err(Errno::NOTDIR);
         }
         if flags & flag::PATH != 0 {
-            return Ok(node);
+            return Ok(file);
         }
-        match kind {
+        match file.kind {
             S_IFLNK => Err(Errno::LOOP),
             S_IFREG if writes || flags & flag::TRUNC != 0 => Err(Errno::ROFS),
-            S_IFREG => Ok(node),
+            S_IFREG => Ok(file),
             // A pipe or socket of the image, with nobody at the other end (ENXIO).
             _ => Err(Errno(6)),
         }
@@ -96,16 +96,15 @@ impl<S: System> Kos<'_, S> {
     }
 
     fn stat_at(&mut self, at: u64, path: u64, flags: u64) -> Result<Stat> {
-        let object = match self.look(at, path, flags)? {
-            Found::Node(node) => Object::File(node),
-            Found::Device(object) => object,
-        };
-        Ok(self.stat_of(object))
+        Ok(match self.look(at, path, flags)? {
+            Found::Node(node) => Stat::file(self.initrd.meta(node)),
+            Found::Device(object) => self.stat_of(object),
+        })
     }
 
     fn stat_of(&self, object: Object) -> Stat {
         match object {
-            Object::File(node) => Stat::file(self.initrd.meta(node)),
+            Object::File(file) => Stat::file(self.initrd.meta_of(&file)),
             Object::Console(stream) => Stat::pipe(stream),
             Object::Null => Stat::device(3),
             Object::Zero => Stat::device(5),
@@ -151,7 +150,7 @@ impl<S: System> Kos<'_, S> {
     pub(super) fn getdents(&mut self, fd: u64, into: u64, size: u64) -> Result {
         let open = self.files.get(fd)?;
         let directory = match open.object {
-            Object::File(node) if self.initrd.is_directory(node) => node,
+            Object::File(file) if file.is_directory() => file.node,
             _ => return Err(Errno::NOTDIR),
         };
         let out = user::bytes_mut(into, size)?;
@@ -199,12 +198,12 @@ impl<S: System> Kos<'_, S> {
     }
 
     pub(super) fn fchdir(&mut self, fd: u64) -> Result {
-        let Object::File(node) = self.files.get(fd)?.object else { return Err(Errno::NOTDIR) };
-        if !self.initrd.is_directory(node) {
+        let Object::File(file) = self.files.get(fd)?.object else { return Err(Errno::NOTDIR) };
+        if !file.is_directory() {
             return Err(Errno::NOTDIR);
         }
         self.system.reserve(RESERVE)?;
-        self.cwd = self.initrd.path(node).to_vec();
+        self.cwd = self.initrd.path(file.node).to_vec();
         Ok(0)
     }
 
@@ -293,13 +292,30 @@ impl<S: System> Kos<'_, S> {
         }
     }
 
+    pub(super) fn statfs(&mut self, path: u64, into: u64) -> Result {
+        self.look(AT_FDCWD as u64, path, 0)?;
+        Self::tell_statfs(into)
+    }
+
+    /// `struct statfs` of a file system in memory (ramfs) with nothing free.
+    pub(super) fn tell_statfs(into: u64) -> Result {
+        const RAMFS: u64 = 0x8584_58f6;
+        const NAME_MAX: u64 = 255;
+        const BLOCK: u64 = 4096;
+        // Type, block size, blocks, free ones (2), files, free ones, id, longest name,
+        // fragment size, flags (ST_RDONLY, and that the flags are valid).
+        user::set_words(into, &[RAMFS, BLOCK, 0, 0, 0, 0, 0, 0, NAME_MAX, BLOCK, 0x21])?;
+        user::bytes_mut(into + 88, 32)?.fill(0);
+        Ok(0)
+    }
+
     /// What a path leads to, for calls with the flags AT_….
     fn look(&mut self, at: u64, path: u64, flags: u64) -> Result<Found> {
         let path = user::path(path)?;
         if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
             if at as i32 != AT_FDCWD {
                 return Ok(match self.files.get(at)?.object {
-                    Object::File(node) => Found::Node(node),
+                    Object::File(file) => Found::Node(file.node),
                     object => Found::Device(object),
                 });
             }
@@ -322,7 +338,7 @@ impl<S: System> Kos<'_, S> {
             self.cwd.as_slice()
         } else {
             match self.files.get(at)?.object {
-                Object::File(node) if self.initrd.is_directory(node) => self.initrd.path(node),
+                Object::File(file) if file.is_directory() => self.initrd.path(file.node),
                 _ => return Err(Errno::NOTDIR),
             }
         };

@@ -119,15 +119,87 @@ impl<S: System> Kos<'_, S> {
         }
     }
 
+    /// Copies from a file to a descriptor, at the file's own offset or at that in memory.
+    pub(super) fn sendfile(&mut self, to: u64, from: u64, at: u64, length: u64) -> Result {
+        let Object::File(file) = self.files.get(from)?.object else { return Err(Errno::INVAL) };
+        if file.is_directory() {
+            return Err(Errno::INVAL);
+        }
+        let start = match at {
+            0 => self.files.get(from)?.offset,
+            _ => user::words::<1>(at)?[0],
+        };
+        let data = self.initrd.contents(&file);
+        let data = data.get(usize::try_from(start).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let length = length.min(data.len() as u64);
+        let done = match length {
+            0 => 0,
+            // The archive is memory like any other.
+            _ => self.write(to, data.as_ptr() as u64, length)?,
+        };
+        match at {
+            0 => self.files.get(from)?.offset = start + done,
+            _ => user::set_words(at, &[start + done])?,
+        }
+        Ok(done)
+    }
+
+    /// Nothing here is ever waited for: input is at its end, output is taken.
+    pub(super) fn ppoll(&mut self, list: u64, count: u64, timeout: u64) -> Result {
+        const IN: u16 = 0x41;
+        const OUT: u16 = 0x104;
+        const INVALID: u16 = 0x20;
+        let mut ready = 0;
+        let entries = user::bytes_mut(list, count.checked_mul(8).ok_or(Errno::INVAL)?)?;
+        for entry in entries.chunks_exact_mut(8) {
+            let fd = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
+            let asked = u16::from_le_bytes([entry[4], entry[5]]);
+            let found = match self.files.get(fd as u64) {
+                _ if fd < 0 => 0,
+                Err(_) => INVALID,
+                Ok(open) if matches!(open.object, Object::Console(_)) => asked & OUT,
+                Ok(_) => asked & (IN | OUT),
+            };
+            entry[6..8].copy_from_slice(&found.to_le_bytes());
+            ready += u64::from(found != 0);
+        }
+        if ready == 0 {
+            self.wait(timeout)?;
+        }
+        Ok(ready)
+    }
+
+    /// As `ppoll`: everything that is asked for is ready, but for exceptions.
+    pub(super) fn pselect(&mut self, fds: u64, sets: [u64; 3], timeout: u64) -> Result {
+        if fds > crate::fd::FD_MAX as u64 {
+            return Err(Errno::INVAL);
+        }
+        let mut ready = 0;
+        for (index, set) in sets.into_iter().enumerate().filter(|(_, set)| *set != 0) {
+            let bytes = user::bytes_mut(set, fds.div_ceil(64) * 8)?;
+            for fd in (0..fds).filter(|fd| bytes[*fd as usize / 8] >> (fd % 8) & 1 != 0) {
+                self.files.get(fd)?;
+                ready += u64::from(index < 2);
+            }
+            if index == 2 {
+                bytes.fill(0);
+            }
+        }
+        if ready == 0 {
+            self.wait(timeout)?;
+        }
+        Ok(ready)
+    }
+
     pub(super) fn lseek(&mut self, fd: u64, offset: u64, whence: u64) -> Result {
         let open = self.files.get(fd)?;
-        let node = match open.object {
-            Object::File(node) => node,
+        let file = match open.object {
+            Object::File(file) => file,
             Object::Console(_) => return Err(Errno::SPIPE),
             // Devices have no places; every one is the same.
             _ => return Ok(0),
         };
-        let size = self.initrd.data(node).len() as u64;
+        let size = self.initrd.contents(&file).len() as u64;
         let base = match whence {
             0 => 0,
             1 => open.offset,
@@ -183,9 +255,9 @@ fn fill(
     into: &mut [u8],
 ) -> Result {
     match object {
-        Object::File(node) if initrd.is_directory(node) => return Err(Errno::ISDIR),
-        Object::File(node) => {
-            let data = initrd.data(node);
+        Object::File(file) if file.is_directory() => return Err(Errno::ISDIR),
+        Object::File(file) => {
+            let data = initrd.contents(&file);
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
             let data = data.get(start..).unwrap_or_default();
             let length = data.len().min(into.len());

@@ -5,7 +5,8 @@ use crate::errno::{Errno, Result};
 use crate::fd::FD_MAX;
 use crate::system::System;
 use crate::user;
-use koskit_spec::layout::PAGE;
+use koskit_spec::info::Info;
+use koskit_spec::layout::{LARGE_PAGE, PAGE};
 
 const NS: u64 = 1_000_000_000;
 
@@ -97,6 +98,71 @@ impl<S: System> Kos<'_, S> {
         while self.now(clock)? < until {
             self.system.pause();
         }
+        Ok(0)
+    }
+
+    /// Waits for as long as a call's timeout says; for ever where it has none.
+    pub(super) fn wait(&mut self, timeout: u64) -> Result {
+        let until = match timeout {
+            0 => u64::MAX,
+            _ => self.now(1)?.saturating_add(duration(timeout)?),
+        };
+        self.sleep(1, until)
+    }
+
+    /// There is one thread: nobody waits who could be woken, and nobody wakes who waits.
+    pub(super) fn futex(&mut self, word: u64, operation: u64, value: u64, timeout: u64) -> Result {
+        const WAIT: u64 = 0;
+        const WAKE: u64 = 1;
+        const WAIT_BITSET: u64 = 9;
+        const WAKE_BITSET: u64 = 10;
+        const COMMAND: u64 = 0x7f;
+        match operation & COMMAND {
+            WAKE | WAKE_BITSET => Ok(0),
+            WAIT | WAIT_BITSET => {
+                if user::bytes(word, 4)? != &(value as u32).to_le_bytes()[..] {
+                    return Err(Errno::AGAIN);
+                }
+                // WAIT_BITSET's timeout is a time of the clock itself.
+                let until = match (timeout, operation & COMMAND) {
+                    (0, _) => u64::MAX,
+                    (_, WAIT) => self.now(1)?.saturating_add(duration(timeout)?),
+                    _ => duration(timeout)?,
+                };
+                const REALTIME: u64 = 0x100;
+                self.sleep(if operation & REALTIME != 0 { 0 } else { 1 }, until)?;
+                Err(Errno::TIMEDOUT)
+            }
+            _ => Err(self.missing(crate::number::FUTEX)),
+        }
+    }
+
+    /// `struct rusage`: all time was the program's own.
+    pub(super) fn getrusage(&mut self, into: u64) -> Result {
+        let used = self.now(2)?;
+        user::bytes_mut(into, 144)?.fill(0);
+        user::set_words(into, &[used / NS, used % NS / 1000])?;
+        Ok(0)
+    }
+
+    pub(super) fn times(&mut self, into: u64) -> Result {
+        const TICK: u64 = NS / 100;
+        if into != 0 {
+            user::set_words(into, &[self.now(2)? / TICK, 0, 0, 0])?;
+        }
+        Ok(self.now(1)? / TICK)
+    }
+
+    /// `struct sysinfo`: the memory is what the contract gives.
+    pub(super) fn sysinfo(&mut self, into: u64) -> Result {
+        let Info { heap_pages, stack_pages, ut_large_page, ut_4k_pages, .. } = self.info;
+        let large = u64::from(ut_large_page) * (LARGE_PAGE / PAGE);
+        let pages = heap_pages + stack_pages + large + u64::from(ut_4k_pages);
+        user::bytes_mut(into, 112)?.fill(0);
+        user::set_words(into, &[self.now(1)? / NS, 0, 0, 0, pages * PAGE])?;
+        // Number of processes, and the unit of what is said of memory.
+        user::bytes_mut(into + 80, 2)?[0] = 1;
+        user::bytes_mut(into + 104, 4)?[0] = 1;
         Ok(0)
     }
 

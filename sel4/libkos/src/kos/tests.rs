@@ -425,3 +425,52 @@ fn a_damaged_image_is_refused() {
     assert_eq!(fail(b"garbage", b"/"), "the container's initrd is damaged");
     assert_eq!(fail(b"", b"/app"), "the container's working directory is not in its image");
 }
+
+#[test]
+fn sendfile_copies_from_where_the_file_is() {
+    let mut kos = kos();
+    let fd = open(&mut kos, "/foo.txt", 0).unwrap();
+    assert_eq!(call(&mut kos, SENDFILE, &[1, fd, 0, 2]), Ok(2));
+    let mut at = [1u64];
+    assert_eq!(call(&mut kos, SENDFILE, &[1, fd, at.as_mut_ptr() as u64, 99]), Ok(3));
+    assert_eq!(at, [4]);
+    assert_eq!(call(&mut kos, SENDFILE, &[1, fd, 0, 99]), Ok(2));
+    assert_eq!(call(&mut kos, SENDFILE, &[1, fd, 0, 99]), Ok(0));
+    assert_eq!(call(&mut kos, SENDFILE, &[1, 0, 0, 99]), Err(Errno::INVAL));
+    let text: String = output(&mut kos).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(text, "fooo\no\n");
+}
+
+#[test]
+fn what_is_waited_for_is_ready_or_the_time_passes() {
+    let mut kos = kos();
+    // Descriptor 0 for reading, 1 for both, 9 that is not open, and one that does not count.
+    let mut list = [0x1_0000_0000u64, 0x5_0000_0001, 0x1_0000_0009, 0x1_ffff_ffff];
+    let at = list.as_mut_ptr() as u64;
+    assert_eq!(call(&mut kos, PPOLL, &[at, 4, 0]), Ok(3));
+    assert_eq!(list.map(|entry| entry >> 48), [1, 4, 0x20, 0]);
+    let second = [1u64, 0];
+    let before = kos.system().ticks.get();
+    assert_eq!(call(&mut kos, PPOLL, &[0, 0, second.as_ptr() as u64]), Ok(0));
+    assert!(kos.system().ticks.get() >= before + 10);
+    let mut sets = [0b101u64, 0b010, 0b1];
+    let [read, write, except] = sets.each_mut().map(|set| set as *mut u64 as u64);
+    assert_eq!(call(&mut kos, PSELECT6, &[3, read, write, except, 0]), Ok(3));
+    assert_eq!(sets, [0b101, 0b010, 0]);
+    let mut closed = [1u64 << 20];
+    let read = closed.as_mut_ptr() as u64;
+    assert_eq!(call(&mut kos, PSELECT6, &[21, read, 0, 0, 0]), Err(Errno::BADF));
+}
+
+#[test]
+fn a_futex_wakes_nobody_and_waits_no_longer_than_it_was_told() {
+    let mut kos = kos();
+    let word = [7u32];
+    let at = word.as_ptr() as u64;
+    let second = [1u64, 0];
+    assert_eq!(call(&mut kos, FUTEX, &[at, 129, 1]), Ok(0));
+    assert_eq!(call(&mut kos, FUTEX, &[at, 128, 8, 0]), Err(Errno::AGAIN));
+    let result = call(&mut kos, FUTEX, &[at, 128, 7, second.as_ptr() as u64]);
+    assert_eq!(result, Err(Errno::TIMEDOUT));
+    assert_eq!(call(&mut kos, FUTEX, &[at, 11, 0]), Err(Errno::NOSYS));
+}
