@@ -24,7 +24,7 @@
 //! process and end with it.
 //!
 //! That is about processes. A snapshot is not flushed to the disk, as that of no other builder is:
-//! after a power failure within half a minute of a build, build once with `--no-cache`.
+//! after a power failure within half a minute of a build, remove the cache's directory.
 //!
 //! # Whose the files are
 //! With many users (see [`Ids::Many`]) some files belong to subordinate ones, and the user cannot
