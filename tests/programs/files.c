@@ -62,6 +62,7 @@ static void opening(void)
     FAILS(ENAMETOOLONG, open(name, O_RDONLY));
     int dir = open("/etc", O_RDONLY | O_DIRECTORY), fd = openat(dir, "../etc/motd", O_RDONLY);
     CHECK(fd > dir);
+    CHECK(access("/chain00", R_OK) == 0);
     FAILS(EISDIR, read(dir, name, 1));
     FAILS(ENOTDIR, openat(fd, "motd", O_RDONLY));
     close(dir);
@@ -128,7 +129,8 @@ static void listing(void)
     printf("/:");
     dir = opendir("/");
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        printf(" %s", entry->d_name);
+        if (strncmp(entry->d_name, "chain", 5))
+            printf(" %s", entry->d_name);
     printf("\n");
     closedir(dir);
     char buffer[16];

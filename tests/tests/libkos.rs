@@ -34,6 +34,12 @@ fn bundle(name: &str, args: &[&str], labels: &[(&str, &str)]) -> koskit_lower::B
     ] {
         tree.insert(path, node);
     }
+    // As many links on one way as Linux follows: libkos's stack is deep enough for them.
+    for number in 0..40 {
+        let target = format!("chain{:02}", number + 1);
+        tree.insert(format!("chain{number:02}"), Node::symlink(target));
+    }
+    tree.insert("chain40", Node::file(0o644, &b"end"[..]));
     for number in 0..200 {
         tree.insert(format!("many/f{number:03}"), Node::file(0o644, &b""[..]));
     }

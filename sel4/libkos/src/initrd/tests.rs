@@ -3,16 +3,16 @@ use std::string::String;
 use std::vec;
 
 /// One file of an archive: its path, its mode and its data.
-pub(crate) type File<'a> = (&'a str, u32, &'a str);
+pub(crate) type Listed<'a> = (&'a str, u32, &'a str);
 
 /// An archive of files, whose inodes are their places in the list from 1 on.
-pub(crate) fn archive(files: &[File<'_>]) -> Vec<u8> {
+pub(crate) fn archive(files: &[Listed<'_>]) -> Vec<u8> {
     let linked: Vec<_> = (1u32..).zip(files).map(|(ino, &file)| (ino, 1, file)).collect();
     archive_of(&linked)
 }
 
 /// An archive of files with their inodes and numbers of links.
-pub(crate) fn archive_of(files: &[(u32, u32, File<'_>)]) -> Vec<u8> {
+pub(crate) fn archive_of(files: &[(u32, u32, Listed<'_>)]) -> Vec<u8> {
     let mut out = Vec::new();
     let trailer = [(0, 1, ("TRAILER!!!", 0, ""))];
     for &(ino, nlink, (path, mode, data)) in files.iter().chain(&trailer) {
@@ -157,4 +157,49 @@ fn an_empty_archive_is_an_empty_root() {
     assert_eq!(names(&initrd, ""), Vec::<String>::new());
     assert_eq!(initrd.meta(initrd.root()).mode, DIR);
     assert!(Initrd::new(b"not an archive").is_err());
+}
+
+#[test]
+fn no_damage_to_an_archive_makes_it_panic() {
+    let good = archive_of(&[
+        (1, 2, (".", DIR, "")),
+        (2, 2, ("a", DIR, "")),
+        (3, 2, ("a/file", FILE, "")),
+        (4, 1, ("a/link", LINK, "../b")),
+        (3, 2, ("b", FILE, "contents")),
+    ]);
+    let mut random = 1u64;
+    for _ in 0..20_000 {
+        let mut bytes = good.clone();
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let at = (random >> 33) as usize % bytes.len();
+        // Digits and names do more harm than what no header may hold.
+        bytes[at] = b"0123456789ABCDEF/.\0a\xff"[(random >> 20) as usize % 21];
+        let Ok(initrd) = Initrd::new(&bytes) else { continue };
+        for path in ["a/link", "a/file", "b", "a/../a/link/x"] {
+            if let Some(node) = initrd.walk(b"", path.as_bytes(), true).ok().and_then(|p| p.node) {
+                let file = initrd.file(node);
+                assert_eq!(initrd.contents(&file), initrd.data(node));
+                assert_eq!(initrd.meta(node), initrd.meta_of(&file));
+            }
+        }
+        let mut from = 0;
+        while let Some((node, _)) = initrd.child(initrd.root(), from) {
+            assert!(initrd.after(node) > from);
+            from = initrd.after(node);
+        }
+    }
+}
+
+#[test]
+fn forty_links_are_followed_and_no_more() {
+    let names: Vec<_> =
+        (0..42).map(|n| (std::format!("l{n:02}"), std::format!("l{:02}", n + 1))).collect();
+    let mut files: Vec<Listed<'_>> =
+        names.iter().map(|(name, target)| (name.as_str(), LINK, target.as_str())).collect();
+    files.push(("l42", FILE, "end"));
+    let archive = archive(&files);
+    let initrd = Initrd::new(&archive).unwrap();
+    assert_eq!(walk(&initrd, "/l02", true), Ok("l42".into()));
+    assert_eq!(walk(&initrd, "/l01", true), Err(Errno::LOOP));
 }
