@@ -38,6 +38,19 @@ static void reading(void)
     FAILS(EBADF, read(1, a, 1));
 }
 
+static void many(void)
+{
+    int last = 0, fd;
+    while ((fd = open("/etc/motd", O_RDONLY)) >= 0)
+        last = fd;
+    CHECK(errno == EMFILE && last == 1023);
+    FAILS(EMFILE, dup(0));
+    char byte;
+    CHECK(read(1023, &byte, 1) == 1 && byte == '0');
+    while (last > 2)
+        CHECK(close(last--) == 0);
+}
+
 static void opening(void)
 {
     FAILS(ENOENT, open("/none", O_RDONLY));
@@ -157,6 +170,7 @@ int main(void)
 {
     walking();
     reading();
+    many();
     opening();
     telling();
     listing();

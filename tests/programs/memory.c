@@ -52,6 +52,7 @@ static void mappings(void)
     FAILS(EINVAL, (long)map(0, PROT_READ));
     FAILS(ENOMEM, mprotect(a + 64 * PAGE, PAGE, PROT_READ));
     FAILS(ENOMEM, (long)map(1L << 40, PROT_READ));
+    FAILS(ENOMEM, (long)map(1L << 34, PROT_READ | PROT_WRITE));
     FAILS(EBADF, (long)mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, 77, 0));
     memset(a, 9, PAGE);
     char *moved = mremap(a, 10 * PAGE, 40 * PAGE, MREMAP_MAYMOVE);

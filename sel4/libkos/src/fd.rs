@@ -82,6 +82,14 @@ impl Table {
         table
     }
 
+    /// Bytes that the next change of the table may allocate.
+    pub fn cost(&self) -> usize {
+        // Vectors double; the allocator rounds up once more.
+        4 * (self.open.capacity().max(8) * size_of::<Option<Open>>()
+            + self.fds.capacity() * size_of::<Option<Fd>>())
+            + 2 * FD_MAX * size_of::<Option<Fd>>()
+    }
+
     /// Opens something at the lowest free descriptor.
     ///
     /// # Errors

@@ -24,12 +24,11 @@ pub struct Frames {
     /// The frames behind pages. The key is a page's number, from MMAP_BASE on, divided by
     /// [`TABLE`]; tables without any frame are left out.
     tables: BTreeMap<u32, Box<[Page; TABLE as usize]>>,
-    /// Slots of frames that are mapped nowhere; their memory holds old contents.
+    /// Slots of frames that are mapped nowhere; their memory holds old contents. It has room
+    /// for all frames there can be, so that giving memory back never needs memory.
     free: Vec<u16>,
     /// Slots of frames that were never used: the first, and the one after the last.
     fresh: (u16, u16),
-    /// Frames made so far, for which `free` must have room.
-    made: usize,
     /// The next empty slot, and the end of the CNode.
     slots: (u64, u64),
     /// Slots of untypeds of one page that are still whole: the first, and the end.
@@ -55,20 +54,38 @@ const NOTHING: Page = Page { slot: 0, protection: Protection::NONE };
 
 impl Frames {
     /// Everything that was handed over.
-    pub fn new(info: &Info) -> Self {
+    ///
+    /// # Errors
+    /// ENOMEM where the list of its frames has no place.
+    pub fn new(ipc: &mut Ipc, info: &Info) -> Result<Self> {
         let large = slot::UNTYPED + u64::from(info.ut_large_page);
         let small = large + u64::from(info.ut_4k_pages);
-        Self {
+        let mut frames = Self {
             tables: BTreeMap::new(),
             free: Vec::new(),
             fresh: (0, 0),
-            made: 0,
             slots: (small, 1 << info.cnode_bits.min(16)),
             small: (large, small),
             large: (slot::UNTYPED, large),
             large_left: LARGE_PAGE / PAGE,
             heap: KOS_HEAP_BASE,
-        }
+        };
+        let most = frames.left() as usize;
+        // The allocator may take twice as much.
+        frames.reserve(ipc, 2 * most * size_of::<u16>())?;
+        frames.free = Vec::with_capacity(most);
+        Ok(frames)
+    }
+
+    /// Pages that can still be had.
+    fn left(&self) -> u64 {
+        let small = self.small.1 - self.small.0;
+        let large = match self.large.1 - self.large.0 {
+            0 => 0,
+            whole => (whole - 1) * (LARGE_PAGE / PAGE) + self.large_left,
+        };
+        let unmade = (small + large).min(self.slots.1.saturating_sub(self.slots.0));
+        self.free.len() as u64 + u64::from(self.fresh.1 - self.fresh.0) + unmade
     }
 
     /// As [`Pages::set`](koskit_libkos::memory::Pages::set).
@@ -80,6 +97,12 @@ impl Frames {
         if to == Protection::NONE {
             self.each(first, last, |page| unmap(ipc, page));
             return Ok(());
+        }
+        // Without this, what can never be would take all memory for its tables.
+        let mut there = 0;
+        self.each(first, last, |_| there += 1);
+        if u64::from(last - first - there) > self.left() {
+            return Err(Errno::NOMEM);
         }
         let tables = last.div_ceil(TABLE) - first / TABLE;
         self.reserve(ipc, COST_BASE + tables as usize * COST)?;
@@ -103,7 +126,6 @@ impl Frames {
     /// As [`Pages::release`](koskit_libkos::memory::Pages::release).
     pub fn release(&mut self, ipc: &mut Ipc, start: u64, end: u64) {
         let (first, last) = (number(start), number(end));
-        // Has room: see `take`.
         let mut free = core::mem::take(&mut self.free);
         self.each(first, last, |page| {
             unmap(ipc, page);
@@ -182,9 +204,6 @@ impl Frames {
         if self.fresh.0 == self.fresh.1 {
             let (first, count) = self.make(ipc, Object::SmallFrame, more)?;
             self.fresh = (first as u16, (first + count) as u16);
-            self.made += count as usize;
-            // `free` must never grow when memory is given back, for then there is none.
-            self.free.reserve(self.made);
         }
         self.fresh.0 += 1;
         Ok(self.fresh.0 - 1)

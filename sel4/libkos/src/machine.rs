@@ -1,10 +1,11 @@
 //! The machine below libkos: the root server for output and the end, seL4 for memory.
 
 use crate::frames::Frames;
+use core::fmt;
 use koskit_abi::{Endpoint, Ipc, MessageInfo, Tcb, ipc};
 use koskit_libkos::errno::{Errno, Result};
 use koskit_libkos::memory::{Pages, Protection};
-use koskit_libkos::system::System;
+use koskit_libkos::system::{LOG, System};
 use koskit_spec::info::{Info, request};
 use koskit_spec::layout::{IPC_BUFFER, slot};
 
@@ -16,10 +17,68 @@ pub struct Machine {
 
 impl Machine {
     /// The machine, as far as the root server's information goes.
-    pub fn new(info: &Info) -> Self {
-        // SAFETY: the root server has mapped the first thread's IPC buffer there. There is one
-        // machine, but for one more where libkos fails and the first is not used any more.
-        Self { ipc: unsafe { Ipc::new(IPC_BUFFER) }, frames: Frames::new(info) }
+    ///
+    /// # Errors
+    /// ENOMEM where the memory that was handed over is too little for the list of it.
+    pub fn new(info: &Info) -> Result<Self> {
+        let mut ipc = messages();
+        let frames = Frames::new(&mut ipc, info)?;
+        Ok(Self { ipc, frames })
+    }
+}
+
+/// Ends the container with a last line on the log, whatever state libkos is in.
+pub fn fail(status: u8, reason: fmt::Arguments<'_>) -> ! {
+    struct Log(Ipc);
+    impl fmt::Write for Log {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for chunk in text.as_bytes().chunks(request::WRITE_MAX) {
+                write(&mut self.0, LOG, chunk).map_err(|_| fmt::Error)?;
+            }
+            Ok(())
+        }
+    }
+    let mut log = Log(messages());
+    // Where the log cannot be written, nobody can be told.
+    let _ = fmt::Write::write_fmt(&mut log, format_args!("libkos: {reason}\n"));
+    exit(&mut log.0, status)
+}
+
+fn messages() -> Ipc {
+    // SAFETY: the root server has mapped the first thread's IPC buffer there. It is used by
+    // one machine; and by `fail`, after which nothing else runs.
+    unsafe { Ipc::new(IPC_BUFFER) }
+}
+
+fn write(ipc: &mut Ipc, stream: u8, bytes: &[u8]) -> Result<usize> {
+    let bytes = &bytes[..bytes.len().min(request::WRITE_MAX)];
+    ipc.set_word(0, stream.into());
+    ipc.set_word(1, bytes.len() as u64);
+    let words = bytes.chunks_exact(8);
+    let mut last = [0; 8];
+    last[..words.remainder().len()].copy_from_slice(words.remainder());
+    let mut length = 2;
+    for word in words {
+        ipc.set_word(length, u64::from_le_bytes(word.try_into().unwrap_or_default()));
+        length += 1;
+    }
+    if bytes.len() % 8 != 0 {
+        ipc.set_word(length, u64::from_le_bytes(last));
+        length += 1;
+    }
+    let message = MessageInfo::new(request::WRITE, length);
+    match ipc.call(Endpoint::at(slot::REQUEST), message).label {
+        0 => Ok((ipc.word(0) as usize).min(bytes.len())),
+        errno => Err(Errno(errno as u16)),
+    }
+}
+
+fn exit(ipc: &mut Ipc, status: u8) -> ! {
+    ipc.set_word(0, status.into());
+    ipc.call(Endpoint::at(slot::REQUEST), MessageInfo::new(request::EXIT, 1));
+    // A root server that answers does not know the request: at least nothing runs on.
+    loop {
+        let _ = Tcb::at(slot::TCB).suspend(ipc);
     }
 }
 
@@ -35,35 +94,11 @@ impl Pages for Machine {
 
 impl System for Machine {
     fn write(&mut self, stream: u8, bytes: &[u8]) -> Result<usize> {
-        let bytes = &bytes[..bytes.len().min(request::WRITE_MAX)];
-        self.ipc.set_word(0, stream.into());
-        self.ipc.set_word(1, bytes.len() as u64);
-        let words = bytes.chunks_exact(8);
-        let mut last = [0; 8];
-        last[..words.remainder().len()].copy_from_slice(words.remainder());
-        let mut length = 2;
-        for word in words {
-            self.ipc.set_word(length, u64::from_le_bytes(word.try_into().unwrap_or_default()));
-            length += 1;
-        }
-        self.ipc.set_word(length, u64::from_le_bytes(last));
-        if bytes.len() % 8 != 0 {
-            length += 1;
-        }
-        let message = MessageInfo::new(request::WRITE, length);
-        match self.ipc.call(Endpoint::at(slot::REQUEST), message).label {
-            0 => Ok((self.ipc.word(0) as usize).min(bytes.len())),
-            errno => Err(Errno(errno as u16)),
-        }
+        write(&mut self.ipc, stream, bytes)
     }
 
     fn exit(&mut self, status: u8) -> ! {
-        self.ipc.set_word(0, status.into());
-        self.ipc.call(Endpoint::at(slot::REQUEST), MessageInfo::new(request::EXIT, 1));
-        // A root server that answers does not know the request: at least nothing runs on.
-        loop {
-            let _ = Tcb::at(slot::TCB).suspend(&mut self.ipc);
-        }
+        exit(&mut self.ipc, status)
     }
 
     fn ticks(&self) -> u64 {

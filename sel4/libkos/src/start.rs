@@ -1,13 +1,12 @@
 //! The life of libkos: it starts the program, then serves its calls.
 
 use crate::gate::{self, Block};
-use crate::machine::Machine;
+use crate::machine::{Machine, fail};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 use koskit_libkos::kos::Kos;
 use koskit_libkos::process;
-use koskit_libkos::system::{LOG, System};
 use koskit_spec::contract::Process;
 use koskit_spec::info::Info;
 use koskit_spec::layout::{INFO_BASE, INITRD_BASE, PAGE, STACK_TOP};
@@ -49,7 +48,9 @@ fn prepare() -> Result<(u64, u64), &'static str> {
     let block = mapped(INFO_BASE + Info::SIZE as u64, info.process_size.into());
     let process = Process::from_bytes(block).ok_or(strange)?;
     let archive = mapped(INITRD_BASE, info.initrd_size);
-    let kos = Kos::new(Machine::new(&info), info, process.cwd(), archive)?;
+    let machine = Machine::new(&info)
+        .map_err(|_| "the memory handed to the container is too little for the list of it")?;
+    let kos = Kos::new(machine, info, process.cwd(), archive)?;
     // SAFETY: see `Sync` for `State`.
     let kos = unsafe { (*KOS.0.get()).write(kos) };
     let size = info.stack_pages * PAGE;
@@ -69,20 +70,6 @@ fn mapped(address: u64, size: u64) -> &'static [u8] {
     }
     // SAFETY: addresses and sizes are those of `layout` and `Info`; nobody writes there.
     unsafe { core::slice::from_raw_parts(address as *const u8, size as usize) }
-}
-
-fn fail(status: u8, reason: core::fmt::Arguments<'_>) -> ! {
-    struct Log(Machine);
-    impl core::fmt::Write for Log {
-        fn write_str(&mut self, text: &str) -> core::fmt::Result {
-            self.0.write(LOG, text.as_bytes()).map(|_| ()).map_err(|_| core::fmt::Error)
-        }
-    }
-    // Nothing returns from here, so nobody uses the other way to send messages any more.
-    let mut log = Log(Machine::new(&Info::default()));
-    // Where the log cannot be written, nobody can be told.
-    let _ = core::fmt::Write::write_fmt(&mut log, format_args!("libkos: {reason}\n"));
-    log.0.exit(status)
 }
 
 #[panic_handler]

@@ -27,6 +27,7 @@ impl<S: System> Kos<'_, S> {
             Some(object) => object,
             None => Object::File(self.file(at, path, flags)?),
         };
+        self.system.reserve(self.files.cost())?;
         self.files.open(object, flags)
     }
 
@@ -218,7 +219,7 @@ impl<S: System> Kos<'_, S> {
     }
 
     pub(super) fn dup(&mut self, fd: u64) -> Result {
-        self.system.reserve(RESERVE)?;
+        self.system.reserve(self.files.cost())?;
         self.files.duplicate(fd, 0, false)
     }
 
@@ -226,7 +227,7 @@ impl<S: System> Kos<'_, S> {
         if flags & !u64::from(flag::CLOEXEC) != 0 {
             return Err(Errno::INVAL);
         }
-        self.system.reserve(RESERVE)?;
+        self.system.reserve(self.files.cost())?;
         self.files.replace(fd, to, flags != 0)
     }
 
@@ -242,7 +243,7 @@ impl<S: System> Kos<'_, S> {
         const CHANGEABLE: u32 = flag::APPEND | flag::NONBLOCK;
         match command {
             DUPFD | DUPFD_CLOEXEC => {
-                self.system.reserve(RESERVE)?;
+                self.system.reserve(self.files.cost())?;
                 self.files.duplicate(fd, argument, command == DUPFD_CLOEXEC)
             }
             GETFD => self.files.cloexec(fd).map(|&mut cloexec| u64::from(cloexec)),
