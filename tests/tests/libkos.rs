@@ -92,6 +92,11 @@ fn memory_is_mapped_protected_given_back_and_zero_when_it_comes_again() {
 }
 
 #[test]
+fn large_mappings_are_as_exact_as_small_ones() {
+    assert_good(&boot(&[container("large", &[], &[("spec.ut_large_page", "96")])]));
+}
+
+#[test]
 fn memory_that_was_protected_or_unmapped_faults() {
     let faults = [
         ("write-what-is-read-only", "it wrote to address 0x5000000000, which it may not write"),

@@ -1,12 +1,18 @@
 //! Memory from the untypeds that the contract hands to the container: frames are made of them
 //! as they are needed, mapped with the container's own capabilities, and kept for reuse when
 //! they are unmapped. Nobody is asked, and nobody else can run short by it.
+//!
+//! Small frames serve everything. A mapping that covers whole blocks of 2 MiB gets large ones
+//! for them, where that leaves enough untypeds of 2 MiB to split one again: as soon as part of
+//! a block is unmapped or protected, its contents move to small frames.
 
 use crate::heap;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use koskit_abi::{Attributes, CNode, Error, Frame, Ipc, Object, Rights, Table, Untyped, VSpace};
+use koskit_abi::{
+    Attributes, CNode, Error, Frame, Ipc, Object, Rights, Slot, Table, Untyped, VSpace,
+};
 use koskit_libkos::errno::{Errno, Result};
 use koskit_libkos::memory::Protection;
 use koskit_spec::info::Info;
@@ -23,7 +29,7 @@ const COST_BASE: usize = 2 << 10;
 pub struct Frames {
     /// The frames behind pages. The key is a page's number, from MMAP_BASE on, divided by
     /// [`TABLE`]; tables without any frame are left out.
-    tables: BTreeMap<u32, Box<[Page; TABLE as usize]>>,
+    tables: BTreeMap<u32, Block>,
     /// Slots of frames that are mapped nowhere; their memory holds old contents. It has room
     /// for all frames there can be, so that giving memory back never needs memory.
     free: Vec<u16>,
@@ -33,15 +39,33 @@ pub struct Frames {
     slots: (u64, u64),
     /// Slots of untypeds of one page that are still whole: the first, and the end.
     small: (u64, u64),
-    /// Slots of untypeds of 2 MiB: the one in use, and the end.
+    /// Slots of untypeds of 2 MiB of which nothing was ever made: the first, and the end.
     large: (u64, u64),
-    /// Pages left in the one in use.
-    large_left: u64,
+    /// Those of which a large frame was made that is not used now.
+    whole: Vec<Whole>,
+    /// The slot of the one of which small frames are made, and the pages left in it.
+    part: (u64, u64),
     /// Where the next page of libkos's heap goes.
     heap: u64,
 }
 
-/// What is behind a page.
+/// What is behind a block of 2 MiB.
+enum Block {
+    Small(Box<[Page; TABLE as usize]>),
+    /// A large frame, and the slot of the untyped that it was made of.
+    Large(Page, u16),
+}
+
+/// An untyped of 2 MiB, and the slot for the large frame that is made of it, or 0.
+#[derive(Clone, Copy)]
+struct Whole {
+    untyped: u16,
+    frame: u16,
+    /// The frame is there, mapped nowhere, with old contents.
+    made: bool,
+}
+
+/// What is behind a page, or a block.
 #[derive(Clone, Copy)]
 struct Page {
     /// The frame's slot; 0 where there is none.
@@ -67,25 +91,42 @@ impl Frames {
             slots: (small, 1 << info.cnode_bits.min(16)),
             small: (large, small),
             large: (slot::UNTYPED, large),
-            large_left: LARGE_PAGE / PAGE,
+            whole: Vec::new(),
+            part: (0, 0),
             heap: KOS_HEAP_BASE,
         };
-        let most = frames.left() as usize;
+        let count = info.ut_large_page as usize;
+        let pages = info.ut_4k_pages as usize + count * TABLE as usize;
+        let most = pages.min(frames.slots.1.saturating_sub(small) as usize);
+        let lists = most * size_of::<u16>() + count * size_of::<Whole>();
         // The allocator may take twice as much.
-        frames.reserve(ipc, 2 * most * size_of::<u16>())?;
+        frames.reserve(ipc, 2 * lists)?;
         frames.free = Vec::with_capacity(most);
+        frames.whole = Vec::with_capacity(count);
         Ok(frames)
     }
 
     /// Pages that can still be had.
     fn left(&self) -> u64 {
-        let small = self.small.1 - self.small.0;
-        let large = match self.large.1 - self.large.0 {
-            0 => 0,
-            whole => (whole - 1) * (LARGE_PAGE / PAGE) + self.large_left,
-        };
-        let unmade = (small + large).min(self.slots.1.saturating_sub(self.slots.0));
+        let unmade = self.small.1 - self.small.0 + self.part.1 + self.wholes() * LARGE_PAGE / PAGE;
         self.free.len() as u64 + u64::from(self.fresh.1 - self.fresh.0) + unmade
+    }
+
+    /// Untypeds of 2 MiB that are not in use.
+    fn wholes(&self) -> u64 {
+        self.whole.len() as u64 + self.large.1 - self.large.0
+    }
+
+    fn take_whole(&mut self) -> Option<Whole> {
+        self.whole.pop().or_else(|| {
+            let untyped = self.large.0;
+            self.large.0 += u64::from(untyped < self.large.1);
+            (untyped < self.large.1).then_some(Whole {
+                untyped: untyped as u16,
+                frame: 0,
+                made: false,
+            })
+        })
     }
 
     /// As [`Pages::set`](koskit_libkos::memory::Pages::set).
@@ -94,39 +135,61 @@ impl Frames {
     /// ENOMEM where untypeds or slots are used up.
     pub fn set(&mut self, ipc: &mut Ipc, start: u64, end: u64, to: Protection) -> Result<()> {
         let (first, last) = (number(start), number(end));
+        self.settle(ipc, first, last, Some(to))?;
         if to == Protection::NONE {
             self.each(first, last, |page| unmap(ipc, page));
+            for block in self.range(first, last) {
+                if let Block::Large(page, _) = block {
+                    unmap(ipc, page);
+                }
+            }
             return Ok(());
         }
         // Without this, what can never be would take all memory for its tables.
         let mut there = 0;
         self.each(first, last, |_| there += 1);
-        if u64::from(last - first - there) > self.left() {
+        let large = self.range(first, last).filter(|block| matches!(block, Block::Large(..)));
+        there += large.count() as u32 * TABLE;
+        if u64::from((last - first).saturating_sub(there)) > self.left() {
             return Err(Errno::NOMEM);
         }
         let tables = last.div_ceil(TABLE) - first / TABLE;
         self.reserve(ipc, COST_BASE + tables as usize * COST)?;
-        for page in first..last {
-            let address = MMAP_BASE + u64::from(page) * PAGE;
-            let mut now = self.page(page);
-            if now.slot == 0 {
-                now = self.give(ipc, address, (last - page).into())?;
-                self.put(page, now);
-            }
-            if now.protection != to {
-                unmap(ipc, &mut now);
-                self.put(page, now);
-                self.map(ipc, now.slot, address, to)?;
-                self.put(page, Page { protection: to, ..now });
+        let mut page = first;
+        while page < last {
+            let whole = page % TABLE == 0 && last - page >= TABLE;
+            let next = (page + 1).next_multiple_of(TABLE).min(last);
+            let block = self.tables.get(&(page / TABLE));
+            let is_new = block.is_none();
+            if let Some(&Block::Large(now, untyped)) = block {
+                // `settle` left none that is only partly in the range and has to change.
+                self.change(ipc, page, now, to)?;
+                let now = Page { protection: to, ..now };
+                self.tables.insert(page / TABLE, Block::Large(now, untyped));
+                page = next;
+            } else if whole && is_new && self.give_large(ipc, page, to) {
+                page = next;
+            } else {
+                self.set_one(ipc, page, last - page, to)?;
+                page += 1;
             }
         }
         Ok(())
     }
 
     /// As [`Pages::release`](koskit_libkos::memory::Pages::release).
-    pub fn release(&mut self, ipc: &mut Ipc, start: u64, end: u64) {
+    ///
+    /// # Errors
+    /// ENOMEM where part of a large frame has to go, and there is no memory for the rest of it.
+    pub fn release(&mut self, ipc: &mut Ipc, start: u64, end: u64) -> Result<()> {
         let (first, last) = (number(start), number(end));
+        self.settle(ipc, first, last, None)?;
         let mut free = core::mem::take(&mut self.free);
+        for block in self.range(first, last) {
+            if let Block::Large(page, _) = block {
+                unmap(ipc, page);
+            }
+        }
         self.each(first, last, |page| {
             unmap(ipc, page);
             free.push(page.slot);
@@ -134,31 +197,185 @@ impl Frames {
         });
         self.free = free;
         let tables = first / TABLE..last.div_ceil(TABLE);
-        let empty = |table: &[Page; TABLE as usize]| table.iter().all(|page| page.slot == 0);
+        let unused = |block: &Block| match block {
+            Block::Small(table) => table.iter().all(|page| page.slot == 0),
+            Block::Large(..) => true,
+        };
         while let Some((&key, _)) =
-            self.tables.range(tables.clone()).find(|(_, table)| empty(table))
+            self.tables.range(tables.clone()).find(|(_, block)| unused(block))
         {
-            self.tables.remove(&key);
+            if let Some(Block::Large(page, untyped)) = self.tables.remove(&key) {
+                // Has room for all that there ever were.
+                self.whole.push(Whole { untyped, frame: page.slot, made: true });
+            }
         }
+        Ok(())
     }
 
-    /// Does something to every page from `first` to `last` that has a frame.
+    fn range(&mut self, first: u32, last: u32) -> impl Iterator<Item = &mut Block> {
+        self.tables.range_mut(first / TABLE..last.div_ceil(TABLE)).map(|(_, block)| block)
+    }
+
+    /// Sees to it that large frames lie wholly in a range or outside, but for those that have
+    /// the protection `keep`.
+    fn settle(
+        &mut self,
+        ipc: &mut Ipc,
+        first: u32,
+        last: u32,
+        keep: Option<Protection>,
+    ) -> Result<()> {
+        for key in [first / TABLE, (last - 1) / TABLE] {
+            let inside = first <= key * TABLE && (key + 1) * TABLE <= last;
+            match self.tables.get(&key) {
+                Some(&Block::Large(page, untyped)) if !inside && keep != Some(page.protection) => {
+                    self.split(ipc, key, page, untyped)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what is in a large frame to small ones.
+    fn split(&mut self, ipc: &mut Ipc, key: u32, mut large: Page, untyped: u16) -> Result<()> {
+        let at = address(key * TABLE);
+        self.reserve(ipc, COST_BASE + COST)?;
+        // All that can fail comes first.
+        let (table, _) = self.make(ipc, Object::Table { level: 0 }, 1)?;
+        let mut pages = Box::new([NOTHING; TABLE as usize]);
+        self.change(ipc, key * TABLE, large, Protection::READ_WRITE)?;
+        let wanted = core::mem::replace(&mut large.protection, Protection::READ_WRITE);
+        for (index, page) in (0..).zip(pages.iter_mut()) {
+            let copied = self.take(ipc, u64::from(TABLE - index)).and_then(|slot| {
+                page.slot = slot;
+                self.map(ipc, slot, KOS_HEAP_END, Protection::READ_WRITE)
+            });
+            if let Err(error) = copied {
+                self.free.extend(pages.iter().map(|page| page.slot).filter(|&slot| slot != 0));
+                self.change(ipc, key * TABLE, large, wanted)?;
+                return Err(error);
+            }
+            page.protection = Protection::READ_WRITE;
+            let from = at + u64::from(index) * PAGE;
+            // SAFETY: both pages are mapped, and the new one is nobody's yet.
+            unsafe {
+                core::ptr::copy_nonoverlapping(
+                    from as *const u8,
+                    KOS_HEAP_END as *mut u8,
+                    PAGE as usize,
+                );
+            }
+            unmap(ipc, page);
+        }
+        unmap(ipc, &mut large);
+        self.whole.push(Whole { untyped, frame: large.slot, made: true });
+        let _ = Table::at(table).map(ipc, 0, VSpace::at(slot::VSPACE), at);
+        for (index, page) in (0..).zip(pages.iter_mut()) {
+            if wanted != Protection::NONE {
+                self.map(ipc, page.slot, at + index * PAGE, wanted)?;
+                page.protection = wanted;
+            }
+        }
+        self.tables.insert(key, Block::Small(pages));
+        Ok(())
+    }
+
+    /// Maps a large frame of zeroes at a block, if enough others are left to split it.
+    fn give_large(&mut self, ipc: &mut Ipc, page: u32, to: Protection) -> bool {
+        if self.wholes() < 2 {
+            return false;
+        }
+        let Some(mut whole) = self.take_whole() else { return false };
+        let given = self.map_large(ipc, &mut whole, page, to);
+        if given {
+            let now = Page { slot: whole.frame, protection: to };
+            self.tables.insert(page / TABLE, Block::Large(now, whole.untyped));
+        } else {
+            self.whole.push(whole);
+        }
+        given
+    }
+
+    fn map_large(&mut self, ipc: &mut Ipc, whole: &mut Whole, page: u32, to: Protection) -> bool {
+        if whole.frame == 0 {
+            if self.slots.0 == self.slots.1 {
+                return false;
+            }
+            whole.frame = self.slots.0 as u16;
+            self.slots.0 += 1;
+        }
+        let used = core::mem::replace(&mut whole.made, true);
+        if !used {
+            let (into, frame) = (CNode::at(slot::CNODE), whole.frame.into());
+            let untyped = Untyped::at(whole.untyped.into());
+            whole.made = untyped.retype(ipc, Object::LargeFrame, into, frame, 1).is_ok();
+        }
+        // Where a table for small pages is there from earlier, this fails.
+        let first = if used { Protection::READ_WRITE } else { to };
+        if !whole.made || self.map(ipc, whole.frame, address(page), first).is_err() {
+            return false;
+        }
+        let now = Page { slot: whole.frame, protection: first };
+        if used {
+            for page in page..page + TABLE {
+                // SAFETY: the frame was mapped just now, writable, and is nobody's yet.
+                unsafe { clear(address(page)) };
+            }
+        }
+        self.change(ipc, page, now, to).is_ok()
+    }
+
+    /// Sets the protection of a page that is in no large frame. `more` says how many pages are
+    /// wanted in all.
+    fn set_one(&mut self, ipc: &mut Ipc, page: u32, more: u32, to: Protection) -> Result<()> {
+        let mut now = self.page(page);
+        if now.slot == 0 {
+            now = self.give(ipc, address(page), more.into())?;
+            self.put(page, now);
+        }
+        if now.protection != to {
+            // While it is mapped nowhere, that is what is known of it.
+            self.put(page, Page { protection: Protection::NONE, ..now });
+            self.change(ipc, page, now, to)?;
+            self.put(page, Page { protection: to, ..now });
+        }
+        Ok(())
+    }
+
+    /// Maps a frame with another protection than it has.
+    fn change(&mut self, ipc: &mut Ipc, page: u32, mut now: Page, to: Protection) -> Result<()> {
+        if now.protection == to {
+            return Ok(());
+        }
+        unmap(ipc, &mut now);
+        if to == Protection::NONE { Ok(()) } else { self.map(ipc, now.slot, address(page), to) }
+    }
+
+    /// Does something to every small frame from page `first` to `last`.
     fn each(&mut self, first: u32, last: u32, mut act: impl FnMut(&mut Page)) {
-        for (&key, table) in self.tables.range_mut(first / TABLE..last.div_ceil(TABLE)) {
+        for (&key, block) in self.tables.range_mut(first / TABLE..last.div_ceil(TABLE)) {
             let start = first.saturating_sub(key * TABLE).min(TABLE) as usize;
             let end = (last - key * TABLE).min(TABLE) as usize;
-            table[start..end].iter_mut().filter(|page| page.slot != 0).for_each(&mut act);
+            if let Block::Small(table) = block {
+                table[start..end].iter_mut().filter(|page| page.slot != 0).for_each(&mut act);
+            }
         }
     }
 
     fn page(&self, page: u32) -> Page {
-        self.tables.get(&(page / TABLE)).map_or(NOTHING, |table| table[(page % TABLE) as usize])
+        match self.tables.get(&(page / TABLE)) {
+            Some(Block::Small(table)) => table[(page % TABLE) as usize],
+            _ => NOTHING,
+        }
     }
 
     fn put(&mut self, page: u32, now: Page) {
-        let table =
-            self.tables.entry(page / TABLE).or_insert_with(|| Box::new([NOTHING; TABLE as usize]));
-        table[(page % TABLE) as usize] = now;
+        let block = self.tables.entry(page / TABLE);
+        let block = block.or_insert_with(|| Block::Small(Box::new([NOTHING; TABLE as usize])));
+        if let Block::Small(table) = block {
+            table[(page % TABLE) as usize] = now;
+        }
     }
 
     /// Makes sure that libkos's own heap has room.
@@ -218,17 +435,20 @@ impl Frames {
         let (untyped, count) = if self.small.0 < self.small.1 {
             self.small.0 += 1;
             (self.small.0 - 1, 1)
-        } else if self.large.0 < self.large.1 {
-            let count = slots.min(self.large_left).min(Untyped::RETYPE_MAX);
-            let untyped = self.large.0;
-            self.large_left -= count;
-            if self.large_left == 0 {
-                self.large = (untyped + 1, self.large.1);
-                self.large_left = LARGE_PAGE / PAGE;
-            }
-            (untyped, count)
         } else {
-            return Err(Errno::NOMEM);
+            if self.part.1 == 0 {
+                let whole = self.take_whole().ok_or(Errno::NOMEM)?;
+                if whole.made {
+                    // The untyped is as new when nothing of it is left.
+                    let (root, index) = (CNode::at(slot::CNODE), whole.frame.into());
+                    let frame = Slot { root, index, depth: 64 };
+                    frame.delete(ipc).map_err(|_| Errno::NOMEM)?;
+                }
+                self.part = (whole.untyped.into(), LARGE_PAGE / PAGE);
+            }
+            let count = slots.min(self.part.1).min(Untyped::RETYPE_MAX);
+            self.part.1 -= count;
+            (self.part.0, count)
         };
         let (into, first) = (CNode::at(slot::CNODE), self.slots.0);
         let made = Untyped::at(untyped).retype(ipc, object, into, first, count);
@@ -279,6 +499,10 @@ unsafe fn clear(page: u64) {
             options(nostack),
         )
     }
+}
+
+fn address(page: u32) -> u64 {
+    MMAP_BASE + u64::from(page) * PAGE
 }
 
 fn number(address: u64) -> u32 {

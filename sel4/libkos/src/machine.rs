@@ -87,8 +87,8 @@ impl Pages for Machine {
         self.frames.set(&mut self.ipc, start, end, protection)
     }
 
-    fn release(&mut self, start: u64, end: u64) {
-        self.frames.release(&mut self.ipc, start, end);
+    fn release(&mut self, start: u64, end: u64) -> Result<()> {
+        self.frames.release(&mut self.ipc, start, end)
     }
 }
 

@@ -9,7 +9,7 @@
 use crate::errno::{Errno, Result};
 use crate::user;
 use alloc::collections::BTreeMap;
-use koskit_spec::layout::{MMAP_BASE, MMAP_END, PAGE};
+use koskit_spec::layout::{LARGE_PAGE, MMAP_BASE, MMAP_END, PAGE};
 
 /// What a page may be used for: the bits PROT_READ, PROT_WRITE and PROT_EXEC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,10 @@ pub trait Pages {
     fn set(&mut self, start: u64, end: u64, protection: Protection) -> Result<()>;
 
     /// Takes away the memory from `start` to `end`.
-    fn release(&mut self, start: u64, end: u64);
+    ///
+    /// # Errors
+    /// ENOMEM, with nothing done: what is taken away may be part of something larger.
+    fn release(&mut self, start: u64, end: u64) -> Result<()>;
 }
 
 /// Flags of `mmap`.
@@ -150,13 +153,14 @@ impl Memory {
             if flags & map::FIXED_NOREPLACE != 0 && self.overlaps(hint, end) {
                 return Err(Errno::EXIST);
             }
+            pages.release(hint, end)?;
             self.forget(hint, end);
-            pages.release(hint, end);
             hint
         };
         let end = start + length;
         if let Err(error) = pages.set(start, end, protection) {
-            pages.release(start, end);
+            // Where it fails, pages are left that a later mapping finds.
+            let _ = pages.release(start, end);
             return Err(error);
         }
         self.insert(start, Range { end, protection });
@@ -175,8 +179,8 @@ impl Memory {
         let end = start.checked_add(length).ok_or(Errno::INVAL)?.min(MMAP_END);
         let start = start.max(MMAP_BASE);
         if start < end {
+            pages.release(start, end)?;
             self.forget(start, end);
-            pages.release(start, end);
         }
         Ok(0)
     }
@@ -240,7 +244,7 @@ impl Memory {
         }
         if let Some(grown) = area(start, new).ok().filter(|&grown| !self.overlaps(end, grown)) {
             if let Err(error) = pages.set(end, grown, protection) {
-                pages.release(end, grown);
+                let _ = pages.release(end, grown);
                 return Err(error);
             }
             self.insert(end, Range { end: grown, protection });
@@ -283,7 +287,7 @@ impl Memory {
         while at < end {
             let (_, &range) = self.ranges.range(..=at).next_back().ok_or(Errno::NOMEM)?;
             let stop = range.end.min(end);
-            pages.release(at, stop);
+            pages.release(at, stop)?;
             pages.set(at, stop, range.protection)?;
             at = stop;
         }
@@ -301,12 +305,14 @@ impl Memory {
         if area(hint, length).is_ok_and(|end| !self.overlaps(hint, end)) {
             return Ok(hint);
         }
+        // Large mappings begin where large frames do.
+        let align = if length < LARGE_PAGE { PAGE } else { LARGE_PAGE };
         let mut start = MMAP_BASE;
         for (&next, range) in &self.ranges {
-            if next - start >= length {
+            if next.checked_sub(start).is_some_and(|room| room >= length) {
                 break;
             }
-            start = range.end;
+            start = range.end.next_multiple_of(align);
         }
         area(start, length).map(|_| start)
     }

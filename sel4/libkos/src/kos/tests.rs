@@ -19,7 +19,9 @@ impl Pages for Machine {
         Ok(())
     }
 
-    fn release(&mut self, _: u64, _: u64) {}
+    fn release(&mut self, _: u64, _: u64) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl System for Machine {
