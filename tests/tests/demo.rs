@@ -1,6 +1,6 @@
 //! The talk's demo, as a newcomer sees it.
 
-use koskit_tests::{Home, Said, root};
+use koskit_tests::{Home, Said, koskit, root};
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
@@ -138,7 +138,10 @@ fn output_that_nobody_reads_ends_the_run_without_a_word() {
 fn an_interrupted_run_takes_its_machine_with_it() {
     let home = Home::with_sdk();
     let script = "echo begun; while :; do :; done";
-    let mut command = home.command(&["run", "kos/busybox", "sh", "-c", script]);
+    // A shell that starts us in the background has us ignore the signal.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", &koskit().display().to_string()]);
+    command.args(["run", "kos/busybox", "sh", "-c", script]).envs(home.environment());
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut begun = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();

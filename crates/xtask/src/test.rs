@@ -11,6 +11,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+/// Ends a test program that hangs, and what it has started.
+const LIMIT: &str = "timeout --kill-after=10 20m";
+
 /// Sets the machine up, checks and tests.
 ///
 /// # Errors
@@ -92,6 +95,7 @@ fn tests(tally: &mut Tally, words: &[&str], finish: impl Fn(&mut Command)) -> Re
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(cargo().get_program());
         command.current_dir(root()).args(["test", "--locked", "--no-fail-fast"]).args(words);
+        command.args(["--config", &format!("target.'cfg(unix)'.runner = '{LIMIT}'")]);
         command.args(more);
         finish(&mut command);
         command
