@@ -146,11 +146,10 @@ impl Code<'_> {
             let inside = |s: &Segment| {
                 let address = section.sh_addr(LE).checked_add(self.elf.bias)?;
                 let into = address.checked_sub(s.address)?;
-                let end = into.checked_add(size)?;
-                (s.access == Access::Execute
-                    && section.sh_offset(LE) == s.offset + into
-                    && end <= s.file_size)
-                    .then_some((address, address + size, index))
+                // From here on, what is inside of the segment's file cannot overflow.
+                let fits = into.checked_add(size).is_some_and(|end| end <= s.file_size);
+                (s.access == Access::Execute && fits && section.sh_offset(LE) == s.offset + into)
+                    .then(|| (address, address + size, index))
             };
             let range = self.elf.segments().iter().find_map(inside);
             ranges.push(range.ok_or(RewriteError::Section(index))?);
