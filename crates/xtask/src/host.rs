@@ -134,3 +134,14 @@ pub fn cargo() -> Command {
     command.current_dir(root());
     command
 }
+
+/// Makes sure that [`cargo`] has a command, which is in a component of rustup's.
+///
+/// # Errors
+/// It has not; the sentence says how to get it.
+pub fn component(command: &str, component: &str) -> Result<()> {
+    if output(cargo().args([command, "--version"])).is_err() {
+        bail!("cargo {command} is missing; run `rustup component add {component}`");
+    }
+    Ok(())
+}

@@ -9,7 +9,7 @@
 //! 3. Debian's, with Debian's source. It is installed if need be.
 
 use crate::content::Key;
-use crate::host::{cargo, keep, output, place, root, run};
+use crate::host::{cargo, component, keep, output, place, root, run};
 use crate::packages;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
@@ -73,21 +73,19 @@ impl Toolchain {
     /// Clippy for all of the workspace in `sel4/`.
     ///
     /// # Errors
-    /// Debian's clippy is needed and cannot be installed.
+    /// There is none for this compiler.
     pub fn clippy(&self, prefix: &Path) -> Result<Command> {
         let mut program = self.cargo.clone();
-        if self.debian() {
+        if self.rustc == Path::new("/usr/bin/rustc") {
             packages::install(&[packages::CLIPPY])?;
             // Debian's cargo would take the subcommand of rustup, which is earlier on the PATH.
             program = "/usr/bin/cargo-clippy".into();
+        } else {
+            component("clippy", "clippy")?;
         }
         let mut command = self.command(&program, &["clippy"], prefix);
         command.env("CARGO", &self.cargo);
         Ok(command)
-    }
-
-    fn debian(&self) -> bool {
-        self.rustc == Path::new("/usr/bin/rustc")
     }
 
     /// A cargo command on the workspace in `sel4/`, for the kernel in `prefix`.
@@ -153,8 +151,8 @@ fn content(toolchain: &Toolchain, prefix: &Path) -> Result<String> {
         .finish())
 }
 
-/// Has a `cargo test` of the workspace in `sel4/` run here: what of it does not need seL4.
-pub fn test_on_host(cargo: &mut Command, prefix: &Path) {
+/// Has a `cargo test` of the workspace in `sel4/` run on this machine.
+pub fn test_here(cargo: &mut Command, prefix: &Path) {
     cargo.env("KOSKIT_SEL4_PREFIX_DIR", prefix).env("CARGO_TARGET_DIR", root().join("target/sel4"));
 }
 

@@ -1,6 +1,6 @@
 //! `./x test`: every check and every test there is, and one summary of them all.
 
-use crate::host::{cache, cargo, output, root, run, step};
+use crate::host::{cache, cargo, component, root, run, step};
 use crate::kernel::{self, Variant};
 use crate::sel4::{self, Toolchain};
 use crate::tally::{Program, Tally};
@@ -24,30 +24,33 @@ pub fn run_all() -> Result<()> {
     sdk::make()?;
     let cache = cache()?;
     let prefix = kernel::build(Variant::Release, &cache)?;
-    let mut clippy_of_sel4 = Toolchain::find()?.clippy(&prefix)?;
+    let toolchain = Toolchain::find()?;
+    let clippy_of_sel4 = toolchain.clippy(&prefix);
 
     let mut tally = Tally::default();
     for manifest in ["Cargo.toml", "sel4/Cargo.toml"] {
         check(&mut tally, &format!("formatting of {manifest}"), || {
-            component("fmt", "rustfmt")?;
+            component("fmt", "rustfmt").map_err(cannot)?;
             run(cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]))
         });
     }
     check(&mut tally, "clippy", || {
-        component("clippy", "clippy")?;
+        component("clippy", "clippy").map_err(cannot)?;
         let words = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets"];
         run(cargo().args(words).args(["--", "-D", "warnings"]))
     });
     check(&mut tally, "clippy of what runs on seL4", || {
-        run(clippy_of_sel4.args(["--", "-D", "warnings"]))
+        run(clippy_of_sel4.map_err(cannot)?.args(["--", "-D", "warnings"]))
     });
     check(&mut tally, "licences of all dependencies", licences::check);
     check(&mut tally, "building the kernels twice gives the same bytes", || {
         kernel::check_reproducible(&cache)
     });
-    tests(&mut tally, &["--workspace"], |_| {})?;
-    tests(&mut tally, &["--workspace", "--lib", "--manifest-path", "sel4/Cargo.toml"], |cargo| {
-        sel4::test_on_host(cargo, &prefix);
+    tests(&mut tally, "compile the tests", &[], |_| {})?;
+    // What of it does not need seL4.
+    let words = ["--lib", "--manifest-path", "sel4/Cargo.toml"];
+    tests(&mut tally, "compile the tests of what runs on seL4", &words, |cargo| {
+        sel4::test_here(cargo, &prefix);
     })?;
     summary(&tally)
 }
@@ -64,13 +67,8 @@ impl std::fmt::Display for CannotRun {
 
 impl std::error::Error for CannotRun {}
 
-/// Makes sure that cargo has this command.
-fn component(name: &str, component: &str) -> Result<()> {
-    if output(cargo().args([name, "--version"])).is_ok() {
-        return Ok(());
-    }
-    Err(CannotRun(format!("cargo {name} is missing; run `rustup component add {component}`"))
-        .into())
+fn cannot(error: anyhow::Error) -> CannotRun {
+    CannotRun(format!("{error:#}"))
 }
 
 /// Makes a check, which counts as one test.
@@ -87,23 +85,32 @@ fn check(tally: &mut Tally, name: &str, work: impl FnOnce() -> Result<()>) {
     }
 }
 
-/// Compiles and runs the tests that `cargo test` finds with these words.
-fn tests(tally: &mut Tally, words: &[&str], finish: impl Fn(&mut Command)) -> Result<()> {
+/// Compiles the tests of a workspace, which is called `compile`, and runs them. `finish` has the
+/// last word on the command.
+fn tests(
+    tally: &mut Tally,
+    compile: &str,
+    words: &[&str],
+    finish: impl Fn(&mut Command),
+) -> Result<()> {
     let command = |more: &[&str]| {
         // Both streams in one, in the order in which they are written: cargo names on the one
         // what then runs on the other.
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" \"$@\" 2>&1"]).arg(cargo().get_program());
-        command.current_dir(root()).args(["test", "--locked", "--no-fail-fast"]).args(words);
+        command
+            .current_dir(root())
+            .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+            .args(words);
         command.args(["--config", &format!("target.'cfg(unix)'.runner = '{LIMIT}'")]);
         command.args(more);
         finish(&mut command);
         command
     };
-    let compiled = step("compile the tests", || run(&mut command(&["--no-run", "--quiet"])));
+    let compiled = step(compile, || run(&mut command(&["--no-run", "--quiet"])));
     if let Err(error) = compiled {
         eprintln!("{error:#}");
-        tally.failed.push(format!("compiling the tests ({})", words.join(" ")));
+        tally.failed.push(compile.to_owned());
         return Ok(());
     }
     // What earlier runs left behind. What of it belongs to other user ids is in nobody's way.
@@ -160,4 +167,19 @@ fn summary(tally: &Tally) -> Result<()> {
         bail!("{} of the tests failed", tally.failed.len());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_cannot_be_made_is_skipped_and_one_that_fails_has_failed() {
+        let mut tally = Tally::default();
+        check(&mut tally, "one", || Ok(()));
+        check(&mut tally, "two", || Err(cannot(anyhow::anyhow!("there is no cargo fmt")).into()));
+        check(&mut tally, "three", || bail!("two spaces too many"));
+        assert_eq!(tally.to_string(), "1 passed, 1 failed, 1 skipped");
+        assert_eq!(tally.skipped, [("two".into(), "there is no cargo fmt".into())]);
+    }
 }
