@@ -126,7 +126,8 @@ impl Code<'_> {
         let segment = self.elf.segments().iter().find(|s| {
             s.access == Access::Execute
                 && s.address <= address
-                && address + 4 <= s.address + s.file_size
+                && s.file_size >= 4
+                && address - s.address <= s.file_size - 4
         })?;
         let offset = usize::try_from(segment.offset + (address - segment.address)).ok()?;
         Some(u32::from_le_bytes(self.file.get(offset..offset + 4)?.try_into().ok()?))

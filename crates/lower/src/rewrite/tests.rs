@@ -215,6 +215,17 @@ fn objdump_shows_the_stubs_of_a_compiled_program() {
     assert_eq!(text.matches("br\tx30").count(), 2, "{text}");
 }
 
+#[test]
+fn a_branch_below_address_0_leads_nowhere() {
+    // From the second instruction to the last word of all addresses.
+    let by = -(TEXT as i64 + 0x1004 + 4);
+    let branch = 0x1400_0000 | ((by / 4) as u32 & 0x3ff_ffff);
+    assert_eq!(
+        rewrite(&program(&[a64::SVC, branch], 0x1000)),
+        Err(RewriteError::Site(TEXT + 0x1000))
+    );
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(
