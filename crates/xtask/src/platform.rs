@@ -16,7 +16,6 @@ use std::thread;
 pub fn build() -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN])?;
     let cache = cache()?;
-    let toolchain = Toolchain::find()?;
     let folder = root().join("target/platform");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -34,6 +33,8 @@ pub fn build() -> Result<()> {
         let koskit = scope.spawn(|| step("build koskit", koskit));
         let debug = scope.spawn(|| kernel(Variant::Debug));
         let prefix = kernel(Variant::Release)?;
+        // It may have to be installed, which takes longer than the rest has to wait for.
+        let toolchain = Toolchain::find()?;
         let programs = step("build the programs that run on seL4", || {
             sel4::build(&toolchain, &prefix, &cache)
         })?;
