@@ -40,6 +40,9 @@ pub const SDK: &[Package] = &[
 
 /// To run every test.
 pub const TEST: &[Package] = &[
+    ("cpio", "a stranger that reads the initrds we write"),
+    ("libarchive-tools", "another one, bsdtar"),
+    ("procps", "finds and ends what tests have started"),
     ("qemu-user-static", "runs rewritten programs without seL4, to compare"),
     ("skopeo", "a stranger that reads the images we write"),
 ];
