@@ -4,7 +4,7 @@ use crate::{koskit, root};
 use koskit_image::Store;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use tempfile::TempDir;
 
 /// A home of one test, removed with it.
@@ -149,14 +149,18 @@ impl Default for Home {
 impl Said {
     /// What a finished command said.
     pub fn of(output: Output) -> Self {
-        use std::os::unix::process::ExitStatusExt;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let status = output.status;
-        let code = status.code().or(status.signal().map(|signal| 128 + signal));
         Self {
-            code: code.expect("it has ended, somehow"),
+            code: Self::status(output.status),
             stdout: text(output.stdout),
             stderr: text(output.stderr),
         }
+    }
+
+    /// A status as a shell tells it: 128 and the number of a signal that ended it.
+    pub fn status(status: ExitStatus) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        let code = status.code().or(status.signal().map(|signal| 128 + signal));
+        code.expect("it has ended, somehow")
     }
 }

@@ -3,7 +3,7 @@
 use koskit_tests::{Home, Said, koskit, root};
 use std::fs;
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const HELLO: &str = "\
@@ -134,6 +134,15 @@ fn output_that_nobody_reads_ends_the_run_without_a_word() {
     assert_eq!(said, Said { code: 141, stdout: String::new(), stderr: String::new() });
 }
 
+/// A command that does not outlive a test that fails.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
 #[test]
 fn an_interrupted_run_takes_its_machine_with_it() {
     let home = Home::with_sdk();
@@ -142,17 +151,17 @@ fn an_interrupted_run_takes_its_machine_with_it() {
     let mut command = Command::new("env");
     command.args(["--default-signal=INT", &koskit().display().to_string()]);
     command.args(["run", "kos/busybox", "sh", "-c", script]).envs(home.environment());
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Ended(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut begun = [0; 6];
-    child.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
+    child.0.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
     assert_eq!(&begun, b"begun\n");
-    let id = child.id().to_string();
+    let id = child.0.id().to_string();
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
     let qemu: Vec<&str> = children.split_whitespace().collect();
     assert_eq!(qemu.len(), 1, "{children}");
 
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    assert_eq!(Said::of(child.wait_with_output().unwrap()).code, 128 + 2);
+    assert_eq!(Said::status(child.0.wait().unwrap()), 128 + 2);
     // Whoever takes care of orphans may let it lie as a zombie.
     let runs = || {
         let stat = fs::read_to_string(format!("/proc/{}/stat", qemu[0])).unwrap_or_default();
