@@ -28,7 +28,7 @@ use thiserror::Error;
 
 pub(crate) use archive::{Entry, EntryKind, Reader};
 pub use limits::Limits;
-pub use pack::{PackOptions, pack, recorded_owner};
+pub use pack::{PackOptions, pack, recorded_owner, sized};
 pub use unpack::{OverlayXattr, Ownership, UnpackOptions, unpack};
 pub(crate) use write::Writer;
 

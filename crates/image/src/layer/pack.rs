@@ -228,9 +228,12 @@ pub(super) fn xattr_value(path: &Path, name: &OsStr) -> io::Result<Vec<u8>> {
     Ok(sized(|buffer| rustix::fs::lgetxattr(path, name, buffer))?)
 }
 
-/// Calls what fills a buffer, with one that is large enough: Linux knows no attribute and no
-/// list of more than 64 KiB.
-fn sized(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+/// Calls what fills a buffer with extended attributes or their names, with one that is large
+/// enough: Linux knows no attribute and no list of more than 64 KiB.
+///
+/// # Errors
+/// Those of the call.
+pub fn sized(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
     let mut buffer = vec![0; 256];
     loop {
         match call(&mut buffer) {

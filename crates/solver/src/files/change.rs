@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use koskit_image::layer::{OWNER_XATTR, is_portable, recorded_owner};
+use koskit_image::layer::{OWNER_XATTR, is_portable, recorded_owner, sized};
 use rustix::fs::{
     self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
@@ -386,7 +386,7 @@ impl Attributes {
 /// The owner that was recorded for a file or directory.
 pub(super) fn owner_of(root: &Root, path: &Path) -> Result<Option<Ids>> {
     let file = root.file(path)?;
-    match sized(&|buffer| sys::fgetxattr(&file, OWNER_XATTR, buffer)) {
+    match sized(|buffer| sys::fgetxattr(&file, OWNER_XATTR, buffer)) {
         Ok(value) => Ok(recorded_owner(&value)),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         Err(e) => Err(failed("read the owner of", path)(e)),
@@ -410,22 +410,6 @@ fn portable_xattrs(root: &Root, entry: &Entry) -> Result<Vec<(OsString, Vec<u8>)
         Ok((name, value))
     };
     names.into_iter().map(with_value).collect()
-}
-
-/// Calls what fills a buffer, with one that is large enough: Linux knows no attribute and no
-/// list of more than 64 KiB.
-fn sized(call: &dyn Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
-    let mut buffer = vec![0; 256];
-    loop {
-        match call(&mut buffer) {
-            Ok(len) => {
-                buffer.truncate(len);
-                return Ok(buffer);
-            }
-            Err(Errno::RANGE) if buffer.len() < 1 << 16 => buffer.resize(1 << 16, 0),
-            Err(e) => return Err(e),
-        }
-    }
 }
 
 /// Removes a file, or a directory with all that is inside. Links are removed, not followed.
