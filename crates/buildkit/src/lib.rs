@@ -1,0 +1,1 @@
+//! BuildKit as a second engine, and koskit as BuildKit's frontend.

@@ -1,0 +1,1 @@
+//! What a build tells while it runs, and how it is shown.
