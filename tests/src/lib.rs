@@ -4,9 +4,13 @@
 //! `./x test` builds what they need. One by one they run as every test does, after `./x build`
 //! and `./x sdk`: `cargo test -p koskit-tests --test root_server`.
 
+mod docker;
 mod home;
+mod peers;
 
+pub use docker::Docker;
 pub use home::{Home, Said};
+pub use peers::Peers;
 
 use koskit_machine::{Container, Ended, Error, Message, Options, Platform};
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ mod host;
 mod kernel;
 mod licences;
 mod packages;
+mod peers;
 mod platform;
 mod sdk;
 mod sel4;
@@ -52,6 +53,8 @@ enum Command {
     Bench,
     /// Make and import the SDK images kos/dev-c-aarch64-kos-linux-musl and kos/busybox
     Sdk,
+    /// Make the root of Debian's newest docker and buildah that tests and benchmarks compare with
+    Peers,
     /// Build the seL4 kernels, release and debug, and say where they are
     Kernel {
         /// Instead, build each twice from nothing, and fail unless both have the same bytes
@@ -87,6 +90,10 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Test => test::run_all(),
+        Command::Peers => {
+            println!("{}", peers::make()?.display());
+            Ok(())
+        }
         Command::Sdk => {
             packages::install(&[packages::BUILD, packages::RUN, packages::SDK])?;
             platform::build()?;

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use std::process::Command;
 
 /// A package and what for.
-type Package = (&'static str, &'static str);
+pub type Package = (&'static str, &'static str);
 
 /// To build the kernel, and to link what runs on it.
 pub const BUILD: &[Package] = &[

@@ -4,7 +4,7 @@ use crate::host::{cache, cargo, component, root, run, step};
 use crate::kernel::{self, Variant};
 use crate::sel4::{self, Toolchain};
 use crate::tally::{Program, Tally};
-use crate::{licences, packages, platform, sdk};
+use crate::{licences, packages, peers, platform, sdk};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -43,6 +43,10 @@ pub fn run_all() -> Result<()> {
         run(clippy_of_sel4.map_err(cannot)?.args(["--", "-D", "warnings"]))
     });
     check(&mut tally, "licences of all dependencies", licences::check);
+    check(&mut tally, "a root of peers to compare with", || {
+        peers::make().map_err(cannot)?;
+        Ok(())
+    });
     check(&mut tally, "building the kernels twice gives the same bytes", || {
         kernel::check_reproducible(&cache)
     });
