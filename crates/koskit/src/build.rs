@@ -12,8 +12,8 @@ use clap::Args;
 use koskit_dockerfile::Source;
 use koskit_frontend::{BaseImage, Build, ImageConfig, ImageResolver, ResolveError, convert};
 use koskit_image::{Image, Store};
-use koskit_llb::{Graph, Platform, Reference};
-use koskit_solver::{Solver, Sources};
+use koskit_llb::{Graph, Inputs, Platform, Reference};
+use koskit_solver::Solver;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
@@ -129,7 +129,8 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         warn(&build);
     }
     let graph = Graph::new(&build.definition)?;
-    let sources = Sources { local: BTreeMap::from([(options.context.clone(), context)]) };
+    let local = BTreeMap::from([(options.context.clone(), context)]);
+    let inputs = Inputs { local, ..Inputs::default() };
     // It enters namespaces, and so comes before the thread of the progress.
     let solver = Solver::new(store.clone(), names::cache()?)?;
     let progress = Progress::new(&graph, mode);
@@ -138,7 +139,7 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         epoch,
         ..koskit_solver::Options::default()
     };
-    let solved = solver.solve(&graph, &sources, &solve, &|event| progress.event(&event));
+    let solved = solver.solve(&graph, &inputs, &solve, &|event| progress.event(&event));
     let solved = match solved {
         Ok(solved) => solved,
         Err(error) => {

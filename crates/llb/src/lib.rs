@@ -23,6 +23,7 @@
 mod build;
 mod digest;
 mod graph;
+mod inputs;
 pub mod path;
 mod platform;
 mod reference;
@@ -33,5 +34,6 @@ pub use build::{
 };
 pub use digest::{Digest, DigestError};
 pub use graph::{Edge, Graph, GraphError, SourceRange, Vertex};
+pub use inputs::{Inputs, Secret};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

@@ -5,7 +5,7 @@
 //! out: a step whose inputs are what they were is not done again.
 //!
 //! - `schedule` runs a graph on threads.
-//! - `solver` knows the kinds of vertices; `source`, `copy` and `run` what each of them means.
+//! - `ops` knows what each kind of vertex means; `step` what all of them need.
 //! - `cache` names results. A name is a digest of what a step does, of the names of what it
 //!   starts from and, for files that are copied, of the files: what the user has touched, but
 //!   not changed, changes no name.
@@ -16,7 +16,6 @@
 //! process in such a file system).
 
 mod cache;
-mod copy;
 mod error;
 mod event;
 pub mod exec;
@@ -25,13 +24,13 @@ mod filesystem;
 mod glob;
 mod hashes;
 pub mod namespace;
+mod ops;
 mod overlay;
 pub mod rooted;
-mod run;
 mod schedule;
 pub mod snapshot;
 mod solver;
-mod source;
+mod step;
 #[cfg(test)]
 mod testing;
 
@@ -39,7 +38,7 @@ pub use error::{Problem, SolveError};
 pub use event::Event;
 pub use exec::Stream;
 pub use files::{FileError, Place};
-pub use solver::{Options, Solved, Solver, Sources};
+pub use solver::{Options, Solved, Solver};
 
 /// Must be the first thing that a program does which solves graphs: a process in a container
 /// begins its life as this very program, started again, and then this does not return.

@@ -1,19 +1,22 @@
 //! Whole builds: from the text of a Dockerfile to files.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use koskit_dockerfile as dockerfile;
 use koskit_frontend::{self as frontend, BaseImage, ImageConfig, ImageResolver, ResolveError};
+use koskit_image::layer::PackOptions;
 use koskit_image::{Limits, NodeKind, Tree};
-use koskit_llb::{Graph, Platform, Reference};
+use koskit_llb::{Graph, Platform, Reference, pb};
 
 use super::*;
-use crate::Stream;
 use crate::exec::ExecError;
 use crate::testing::inside;
+use crate::{Problem, Stream};
 
 /// A store, a cache and a context in a directory.
 struct World {
@@ -91,9 +94,10 @@ impl World {
     fn try_build(&self, text: &str) -> (Result<Solved, SolveError>, Built) {
         let (graph, config) = self.graph(text);
         let events = Mutex::new(Vec::new());
-        let sources = Sources { local: BTreeMap::from([("context".into(), self.context.clone())]) };
+        let local = BTreeMap::from([("context".into(), self.context.clone())]);
+        let inputs = Inputs { local, ..Inputs::default() };
         let tell = |event| events.lock().unwrap().push(event);
-        let solved = self.solver.solve(&graph, &sources, &self.options, &tell);
+        let solved = self.solver.solve(&graph, &inputs, &self.options, &tell);
         let events = events.into_inner().unwrap();
         (solved, Built { solved: Solved::default(), graph, events, config })
     }
@@ -542,7 +546,7 @@ fn stages_that_do_not_need_each_other_run_at_once() {
         let op = FileOp::new().copy(a, copy("/a")).copy(b, copy("/b"));
         let result = builder.file(None, op, Note::default());
         let graph = Graph::new(&builder.definition(result)).unwrap();
-        let solve = || world.solver.solve(&graph, &Sources::default(), &world.options, &|_| {});
+        let solve = || world.solver.solve(&graph, &Inputs::default(), &world.options, &|_| {});
         let solved = solve().unwrap_or_else(|e| panic!("{}", chain(&e)));
         assert_eq!(solved.layers.len(), 1);
         assert_eq!(solve().unwrap(), solved);
@@ -560,11 +564,16 @@ fn a_killed_build_leaves_a_cache_that_the_next_one_can_use() {
             let world = World::new(Path::new(&dir));
             let (graph, _) = world.graph(&text("echo started && sleep 600"));
             let local = BTreeMap::from([("context".into(), world.context.clone())]);
-            let _ = world.solver.solve(&graph, &Sources { local }, &world.options, &|event| {
-                if matches!(event, Event::Output { .. }) {
-                    println!("the command has started");
-                }
-            });
+            let _ = world.solver.solve(
+                &graph,
+                &Inputs { local, ..Inputs::default() },
+                &world.options,
+                &|event| {
+                    if matches!(event, Event::Output { .. }) {
+                        println!("the command has started");
+                    }
+                },
+            );
             panic!("it was not killed");
         }
         let world = World::new(dir);

@@ -1,11 +1,13 @@
 //! File ops: files copied, made and removed, without a command.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use koskit_llb::{Digest, pb};
+use koskit_llb::{Digest, Vertex, pb};
 use pb::file_action::Action;
 use pb::user_opt::User;
 
+use super::{Build, Outcome};
 use crate::Problem;
 use crate::cache::KeyBuilder;
 use crate::files::{
@@ -17,16 +19,16 @@ use crate::glob::Patterns;
 use crate::snapshot;
 
 /// A file op, checked: one change after the other to one file system.
-pub(crate) struct FileOp<'a> {
+struct FileOp<'a> {
     /// Which input is changed; `None` is an empty file system.
-    pub base: Option<usize>,
+    base: Option<usize>,
     actions: &'a [pb::FileAction],
     inputs: usize,
 }
 
 /// The file systems that an op copies from, as they were seen when its key was found, and what
 /// it takes of them.
-pub(crate) struct Found {
+struct Found {
     sources: BTreeMap<usize, Source>,
     /// For each action; `None` for one that copies nothing.
     selections: Vec<Option<Selection>>,
@@ -39,9 +41,73 @@ struct Source {
     _mount: Option<snapshot::View>,
 }
 
+impl Build<'_> {
+    /// Does a file op.
+    pub fn file(
+        &self,
+        vertex: &Vertex,
+        op: &pb::FileOp,
+        inputs: &[FileSystem],
+    ) -> Result<Outcome, Problem> {
+        let op = FileOp::new(op, inputs.len())?;
+        let whole = op.whole_inputs();
+        let mut inputs = inputs.to_vec();
+        for &index in &whole {
+            inputs[index] = FileSystem::Layers(self.layers(&inputs[index])?);
+        }
+        let base = match op.base {
+            Some(index) => self.layers(&inputs[index])?,
+            None => Arc::new(Layers::scratch()),
+        };
+
+        // By name, all inputs count as a whole. A context has no name.
+        let key = self.key("file", vertex).with(self.options.epoch.to_le_bytes());
+        let names = inputs.iter().map(|input| match input {
+            FileSystem::Layers(layers) => Some(&layers.id),
+            FileSystem::Context(_) => None,
+        });
+        let names = names.collect::<Option<Vec<_>>>();
+        let alias =
+            names.map(|all| all.iter().fold(key.clone(), |k, id| k.with(id.as_str())).finish());
+        if let Some(key) = alias.as_ref().and_then(|alias| self.solver.aliases.get(alias)) {
+            if let Some(made) = self.known(vertex, &base, &key)? {
+                return Ok(Outcome { outputs: vec![made], cached: true });
+            }
+        }
+
+        let mount = |layers: &Layers| Ok(self.solver.snapshots.view(&self.snapshot(layers)?)?);
+        let key = whole.iter().fold(key, |key, &index| match &inputs[index] {
+            FileSystem::Layers(layers) => key.with(layers.id.as_str()),
+            FileSystem::Context(_) => unreachable!("it was made layers"),
+        });
+        let ownership = self.solver.snapshots.ownership();
+        let (found, key) = op.find(&inputs, key, &mount, ownership)?;
+        let remember = || match &alias {
+            Some(alias) => self.solver.aliases.put(alias, &key),
+            None => Ok(()),
+        };
+        if let Some(made) = self.known(vertex, &base, &key)? {
+            remember()?;
+            return Ok(Outcome { outputs: vec![made], cached: true });
+        }
+
+        let active = self.solver.snapshots.prepare(&self.snapshot(&base)?)?;
+        let root = Root::open(&active.path())?;
+        let changes = Changes { root: &root, ownership, epoch: self.options.epoch };
+        op.apply(&found, &changes, &|input| match op.base {
+            Some(base) if base == input => Root::open(&active.path()).map(Some),
+            _ => Ok(None),
+        })?;
+        drop(root);
+        let made = self.commit(active, vertex, &base, key.clone())?;
+        remember()?;
+        Ok(Outcome { outputs: vec![made], cached: false })
+    }
+}
+
 impl<'a> FileOp<'a> {
     /// Checks that koskit can do it.
-    pub fn new(op: &'a pb::FileOp, inputs: usize) -> Result<Self, Problem> {
+    fn new(op: &'a pb::FileOp, inputs: usize) -> Result<Self, Problem> {
         let unsupported = |what: &str| Err(Problem::Unsupported(what.into()));
         for (i, action) in op.actions.iter().enumerate() {
             let last = i + 1 == op.actions.len();
@@ -67,7 +133,7 @@ impl<'a> FileOp<'a> {
 
     /// The inputs of which all matters, in order: the base, and those in which users are looked
     /// up. Of all others only what is copied does.
-    pub fn whole_inputs(&self) -> Vec<usize> {
+    fn whole_inputs(&self) -> Vec<usize> {
         let mut whole: Vec<usize> = self.base.into_iter().collect();
         for action in self.actions {
             let Some(owner) = owner(action) else { continue };
@@ -83,7 +149,7 @@ impl<'a> FileOp<'a> {
     }
 
     /// Finds all files that are to be copied, and adds their digests to a key.
-    pub fn find(
+    fn find(
         &self,
         inputs: &[FileSystem],
         key: KeyBuilder,
@@ -121,7 +187,7 @@ impl<'a> FileOp<'a> {
     }
 
     /// Does it, to files under a root.
-    pub fn apply(
+    fn apply(
         &self,
         found: &Found,
         changes: &Changes<'_>,

@@ -2,18 +2,22 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use koskit_llb::{Digest, pb};
 use pb::{CacheSharingOpt, MountType};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::Problem;
+use super::{Build, Outcome};
+use crate::cache::KeyBuilder;
 use crate::exec::{self, Cancel, Mount, MountSource, Network, Process, Stream};
+use crate::filesystem::{FileSystem, Layers};
 use crate::snapshot::{Active, Snapshot, Snapshots, View};
+use crate::{Event, Problem};
 
 /// The file systems of a command, mounted.
-pub(crate) struct Mounted {
+struct Mounted {
     root: PathBuf,
     mounts: Vec<Mount>,
     /// What is changed and kept, in the order of the op's mounts.
@@ -24,8 +28,54 @@ pub(crate) struct Mounted {
     _locks: Vec<File>,
 }
 
+impl Build<'_> {
+    /// Does an exec op.
+    pub fn exec(
+        &self,
+        index: usize,
+        op: &pb::ExecOp,
+        inputs: &[FileSystem],
+    ) -> Result<Outcome, Problem> {
+        check(op)?;
+        let vertex = &self.graph.vertices()[index];
+        let inputs = inputs.iter().map(|input| self.layers(input));
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let ids = inputs.iter().map(|input| input.id.as_str());
+        let key = ids.fold(self.key("exec", vertex), KeyBuilder::with).finish();
+        // For each output, what it is made of and its own key.
+        let mut outputs = Vec::new();
+        for mount in op.mounts.iter().filter(|mount| mount.output != -1) {
+            let base = match usize::try_from(mount.input) {
+                Ok(input) => Arc::clone(&inputs[input]),
+                Err(_) => Arc::new(Layers::scratch()),
+            };
+            let output = mount.output.to_le_bytes();
+            let key = KeyBuilder::new("output").with(key.as_str()).with(output).finish();
+            outputs.push((mount.output, base, key));
+        }
+        let known = outputs.iter().map(|(output, base, key)| {
+            Ok(self.known(vertex, base, key)?.map(|known| (*output, known)))
+        });
+        let known = known.collect::<Result<Option<Vec<_>>, Problem>>()?;
+        if let Some(known) = known.filter(|known| !known.is_empty()) {
+            return Ok(Outcome { outputs: in_order(known), cached: true });
+        }
+
+        let mounted =
+            Mounted::new(op, &self.solver.snapshots, &|input| self.snapshot(&inputs[input]))?;
+        let kept = mounted.run(op, self.cancel, &|stream, bytes| {
+            (self.tell)(Event::Output { vertex: index, stream, bytes: bytes.to_vec() });
+        })?;
+        let mut made = Vec::new();
+        for ((output, base, key), active) in outputs.into_iter().zip(kept) {
+            made.push((output, self.commit(active, vertex, &base, key)?));
+        }
+        Ok(Outcome { outputs: in_order(made), cached: false })
+    }
+}
+
 /// Refuses what koskit does not do, before anything is done.
-pub(crate) fn check(op: &pb::ExecOp) -> Result<(), Problem> {
+fn check(op: &pb::ExecOp) -> Result<(), Problem> {
     let meta = op.meta.as_ref().expect("the graph was checked");
     let unsupported = |what: &str| Err(Problem::Unsupported(what.to_owned()));
     if op.security() != pb::SecurityMode::Sandbox {
@@ -59,7 +109,7 @@ pub(crate) fn check(op: &pb::ExecOp) -> Result<(), Problem> {
 
 impl Mounted {
     /// Mounts all that an op names; `input` gives its inputs.
-    pub fn new(
+    fn new(
         op: &pb::ExecOp,
         snapshots: &Snapshots,
         input: &dyn Fn(usize) -> Result<Snapshot, Problem>,
@@ -116,7 +166,7 @@ impl Mounted {
     }
 
     /// Runs the command of the op; gives what is kept, in the order of the op's mounts.
-    pub fn run(
+    fn run(
         self,
         op: &pb::ExecOp,
         cancel: &Cancel,
@@ -184,4 +234,10 @@ fn cache(snapshots: &Path, mount: &pb::Mount) -> Result<(PathBuf, File), Problem
             Err(e) => return Err(Problem::cache("lock", &path)(e.into())),
         }
     }
+}
+
+/// Outputs are numbered from 0 without a gap.
+fn in_order(mut outputs: Vec<(i64, FileSystem)>) -> Vec<FileSystem> {
+    outputs.sort_by_key(|(number, _)| *number);
+    outputs.into_iter().map(|(_, output)| output).collect()
 }

@@ -3,31 +3,28 @@
 use std::sync::Arc;
 
 use koskit_image::{Error, Store};
-use koskit_llb::{Platform, Reference, Vertex, pb};
+use koskit_llb::{Inputs, Platform, Reference, Vertex, pb};
 
+use super::Build;
+use crate::Problem;
 use crate::files::FileError;
 use crate::filesystem::{Context, FileSystem, Layers};
 use crate::glob::Patterns;
 use crate::hashes::Hashes;
-use crate::{Problem, Sources};
 
-/// What a source op stands for. Nothing is unpacked or read yet.
-pub(crate) fn source(
-    op: &pb::SourceOp,
-    vertex: &Vertex,
-    store: &Store,
-    sources: &Sources,
-    hashes: &Arc<Hashes>,
-) -> Result<FileSystem, Problem> {
-    let (scheme, rest) = op.identifier.split_once("://").unwrap_or(("", &op.identifier));
-    match scheme {
-        "docker-image" => image(rest, vertex.platform.as_ref(), store),
-        "local" => local(rest, op, sources, hashes),
-        "git" | "http" | "https" | "oci-layout" | "blob" => Err(Problem::Unsupported(format!(
-            "it does not fetch {}; a RUN can, with a program of its image",
-            op.identifier
-        ))),
-        _ => Err(Problem::Unsupported(format!("it knows no source {}", op.identifier))),
+impl Build<'_> {
+    /// What a source op stands for. Nothing is unpacked or read yet.
+    pub fn source(&self, op: &pb::SourceOp, vertex: &Vertex) -> Result<FileSystem, Problem> {
+        let (scheme, rest) = op.identifier.split_once("://").unwrap_or(("", &op.identifier));
+        match scheme {
+            "docker-image" => image(rest, vertex.platform.as_ref(), &self.solver.store),
+            "local" => local(rest, op, self.inputs, self.hashes),
+            "git" | "http" | "https" | "oci-layout" | "blob" => Err(Problem::Unsupported(format!(
+                "it does not fetch {}; a RUN can, with a program of its image",
+                op.identifier
+            ))),
+            _ => Err(Problem::Unsupported(format!("it knows no source {}", op.identifier))),
+        }
     }
 }
 
@@ -45,10 +42,10 @@ fn image(name: &str, platform: Option<&Platform>, store: &Store) -> Result<FileS
 fn local(
     name: &str,
     op: &pb::SourceOp,
-    sources: &Sources,
+    inputs: &Inputs,
     hashes: &Arc<Hashes>,
 ) -> Result<FileSystem, Problem> {
-    let path = sources.local.get(name).ok_or_else(|| Problem::NoLocal(name.to_owned()))?;
+    let path = inputs.local.get(name).ok_or_else(|| Problem::NoLocal(name.to_owned()))?;
     let mut ignored = Vec::new();
     for (key, value) in &op.attrs {
         match key.as_str() {

@@ -1,0 +1,60 @@
+//! What is done with each kind of vertex: one module for each.
+
+mod exec;
+mod file;
+mod source;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use koskit_llb::{Graph, Inputs, pb};
+
+use crate::exec::Cancel;
+use crate::filesystem::FileSystem;
+use crate::hashes::Hashes;
+use crate::solver::{Options, Solver};
+use crate::{Event, Problem};
+
+/// One call of [`Solver::solve`].
+pub(crate) struct Build<'a> {
+    pub solver: &'a Solver,
+    pub graph: &'a Graph,
+    pub inputs: &'a Inputs,
+    pub options: &'a Options,
+    pub tell: &'a (dyn Fn(Event) + Send + Sync),
+    pub hashes: &'a Arc<Hashes>,
+    pub cancel: &'a Cancel,
+}
+
+/// What a vertex gave.
+pub(crate) struct Outcome {
+    pub outputs: Vec<FileSystem>,
+    pub cached: bool,
+}
+
+impl Build<'_> {
+    /// Does what a vertex says.
+    pub fn vertex(&self, index: usize, inputs: &[FileSystem]) -> Result<Vec<FileSystem>, Problem> {
+        (self.tell)(Event::Started { vertex: index });
+        let start = Instant::now();
+        let vertex = &self.graph.vertices()[index];
+        let outcome = match &vertex.op {
+            pb::op::Op::Source(op) => {
+                let output = self.source(op, vertex);
+                output.map(|output| Outcome { outputs: vec![output], cached: false })
+            }
+            pb::op::Op::File(op) => self.file(vertex, op, inputs),
+            pb::op::Op::Exec(op) => self.exec(index, op, inputs),
+            pb::op::Op::Merge(_) => Err(Problem::Unsupported("a merge op".into())),
+            pb::op::Op::Diff(_) => Err(Problem::Unsupported("a diff op".into())),
+            pb::op::Op::Build(_) => Err(Problem::Unsupported("a build op".into())),
+        };
+        let duration = start.elapsed();
+        (self.tell)(match &outcome {
+            Ok(Outcome { cached: true, .. }) => Event::Cached { vertex: index },
+            Ok(_) => Event::Completed { vertex: index, duration },
+            Err(_) => Event::Failed { vertex: index, duration },
+        });
+        Ok(outcome?.outputs)
+    }
+}

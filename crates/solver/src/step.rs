@@ -1,0 +1,130 @@
+//! What all kinds of steps need: keys, results that are known, and results that are kept.
+
+use std::sync::Arc;
+
+use koskit_image::layer::PackOptions;
+use koskit_llb::{Digest, Vertex, pb};
+use prost::Message as _;
+
+use crate::Problem;
+use crate::cache::KeyBuilder;
+use crate::files::{Changes, Filter, Find, ModeChange, Root, Target};
+use crate::filesystem::{Context, FileSystem, Layers};
+use crate::ops::Build;
+use crate::snapshot::{Active, Snapshot};
+use crate::solver::Solved;
+
+impl Build<'_> {
+    /// The result of a step that was done before, unless it is to be done again.
+    pub fn known(
+        &self,
+        vertex: &Vertex,
+        base: &Layers,
+        key: &Digest,
+    ) -> Result<Option<FileSystem>, Problem> {
+        if self.anew(vertex) {
+            return Ok(None);
+        }
+        let key = self.solver.aliases.get(key).unwrap_or_else(|| key.clone());
+        let known = self.solver.snapshots.get(&key)?;
+        Ok(known.map(|snapshot| made_of(base, key, snapshot)))
+    }
+
+    /// Keeps the result of a step.
+    pub fn commit(
+        &self,
+        active: Active,
+        vertex: &Vertex,
+        base: &Layers,
+        key: Digest,
+    ) -> Result<FileSystem, Problem> {
+        if !self.anew(vertex) {
+            let made = active.commit(&key)?;
+            return Ok(made_of(base, key, made));
+        }
+        // The one that there may be with this key is not what was made now.
+        let own = KeyBuilder::new("again").with(key.as_str()).with_nonce().finish();
+        let made = active.commit(&own)?;
+        self.solver.aliases.put(&key, &own)?;
+        Ok(made_of(base, own, made))
+    }
+
+    /// Whether a step is done even if its result is known.
+    fn anew(&self, vertex: &Vertex) -> bool {
+        self.options.no_cache || vertex.metadata.ignore_cache
+    }
+
+    /// The beginning of a key: what a vertex does, but not to what.
+    pub fn key(&self, kind: &str, vertex: &Vertex) -> KeyBuilder {
+        let mut op = vertex.op.clone();
+        if let pb::op::Op::Exec(pb::ExecOp { meta: Some(meta), .. }) = &mut op {
+            // They say how a command reaches the world, and not what it does.
+            meta.proxy_env = None;
+        }
+        let platform = vertex.platform.as_ref().map(|platform| platform.to_pb());
+        let op = pb::Op { op: Some(op), platform, ..pb::Op::default() };
+        KeyBuilder::new(kind).with(op.encode_to_vec())
+    }
+
+    /// All layers of a file system as directories.
+    pub fn snapshot(&self, layers: &Layers) -> Result<Snapshot, Problem> {
+        layers.snapshot(&self.solver.snapshots, &self.solver.store)
+    }
+
+    /// A file system as layers. A context becomes one, with all that is in it.
+    pub fn layers(&self, file_system: &FileSystem) -> Result<Arc<Layers>, Problem> {
+        let context = match file_system {
+            FileSystem::Layers(layers) => return Ok(Arc::clone(layers)),
+            FileSystem::Context(context) => context,
+        };
+        self.copy_context(context).map(Arc::new)
+    }
+
+    fn copy_context(&self, context: &Context) -> Result<Layers, Problem> {
+        let view = context.view()?;
+        let find = Find { follow: true, wildcard: false, allow_none: false, contents: true };
+        let mut all = view.select("/", find, &Filter::default())?;
+        let key = KeyBuilder::new("context").with(self.options.epoch.to_le_bytes());
+        let key = key.with(all.digest(&view)?).finish();
+        if let Some(known) = self.solver.snapshots.get(&key)? {
+            return Ok(Layers::made(key, Vec::new(), known));
+        }
+        let active = self.solver.snapshots.prepare(&Snapshot::scratch())?;
+        let root = Root::open(&active.path())?;
+        let ownership = self.solver.snapshots.ownership();
+        let target = Target {
+            path: "/".into(),
+            owner: None,
+            mode: ModeChange::Keep,
+            parents: true,
+            contents: true,
+            time: None,
+        };
+        let changes = Changes { root: &root, ownership, epoch: self.options.epoch };
+        changes.copy(&all, &view, &target)?;
+        drop(root);
+        let made = active.commit(&key)?;
+        Ok(Layers::made(key, Vec::new(), made))
+    }
+
+    /// The layers of what was wanted, in the store.
+    pub fn result(&self, file_system: &FileSystem) -> Result<Solved, Problem> {
+        let layers = self.layers(file_system)?;
+        let Some(snapshot) = layers.unpacked().filter(|s| s.depth() > layers.image.len()) else {
+            // No step is on the image.
+            let changed = vec![true; layers.image.len()];
+            return Ok(Solved { layers: layers.image.clone(), changed });
+        };
+        let options = PackOptions { latest: Some(self.options.epoch) };
+        let all = self.solver.snapshots.layers(&self.solver.store, &snapshot, &options)?;
+        let mut changed = self.solver.snapshots.changed(&snapshot)?;
+        // What an image brought belongs to it, even if it is empty.
+        changed[..layers.image.len()].fill(true);
+        let layers = all.into_iter().zip(&changed).filter(|(_, changed)| **changed);
+        Ok(Solved { layers: layers.map(|(layer, _)| layer).collect(), changed })
+    }
+}
+
+fn made_of(base: &Layers, key: Digest, snapshot: Snapshot) -> FileSystem {
+    FileSystem::Layers(Arc::new(Layers::made(key, base.image.clone(), snapshot)))
+}
