@@ -168,6 +168,14 @@ impl Args {
         }
     }
 
+    /// The words, if they are words or a JSON list.
+    pub fn words(&self) -> &[Word] {
+        match self {
+            Args::Words(words) | Args::Json(words) => words,
+            _ => &[],
+        }
+    }
+
     /// Whether they were a JSON list.
     pub fn is_json(&self) -> bool {
         match self {

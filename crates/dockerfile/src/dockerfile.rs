@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::ast::KEYWORDS;
-use crate::flags::Flags;
-use crate::healthcheck;
-use crate::instruction::{Command, CommandLine, Copy, Instruction, Place, Run, Stage, Variable};
+use crate::flags::{Flags, Kind};
+use crate::instruction::{Command, CommandLine, Instruction, Place, Stage, Variable};
+use crate::problems::Problems;
 use crate::{
-    Args, Ast, Diagnostic, Directive, Errors, Heredoc, Node, Pair, Severity, Source, Span, Word,
-    nearest,
+    Args, Ast, Diagnostic, Directive, Errors, Node, Pair, Severity, Source, Span, Word, copy,
+    healthcheck, nearest, run,
 };
 
 /// A whole file.
@@ -44,15 +44,15 @@ impl Dockerfile {
             if node.keyword.text.eq_ignore_ascii_case("from") {
                 match from(node) {
                     Ok(stage) => stages.push(stage),
-                    Err(diagnostic) => {
+                    Err(problems) => {
                         broken_from = true;
-                        diagnostics.push(*diagnostic);
+                        diagnostics.extend(problems.0);
                     }
                 }
                 continue;
             }
             match command(node) {
-                Err(diagnostic) => diagnostics.push(*diagnostic),
+                Err(problems) => diagnostics.extend(problems.0),
                 Ok(command) => {
                     let instruction = Instruction { command, place: place(node) };
                     match (stages.last_mut(), &instruction.command) {
@@ -102,7 +102,8 @@ impl Instruction {
             return Err(Diagnostic::error(all, "an ONBUILD has more than one instruction"));
         };
         allowed_as_trigger(node).map_err(|error| *error)?;
-        Ok(Self { command: command(node).map_err(|error| *error)?, place: place(node) })
+        let command = command(node).map_err(|mut problems| problems.0.swap_remove(0))?;
+        Ok(Self { command, place: place(node) })
     }
 }
 
@@ -113,34 +114,39 @@ fn failed(diagnostic: &Diagnostic) -> bool {
 type Result<T, E = Box<Diagnostic>> = std::result::Result<T, E>;
 
 fn place(node: &Node) -> Place {
-    Place { original: node.original.clone(), span: node.span, lines: node.lines }
+    Place {
+        original: node.original.clone(),
+        span: node.span,
+        lines: node.lines,
+        keyword: node.keyword.clone(),
+        comments: node.comments.clone(),
+    }
 }
 
-fn from(node: &Node) -> Result<Stage> {
-    let [platform] = Flags::read(node, ["platform"], &[])?.take();
+fn from(node: &Node) -> Result<Stage, Problems> {
+    let flags = Flags::read(node, &[("platform", Kind::Value)])?;
     let words = words(node, "an image name or a stage, or scratch")?;
     let name = match words {
         [_] => None,
         [_, word, name] if word.text.eq_ignore_ascii_case("as") => Some(stage_name(name)?),
         [_, word] if word.text.eq_ignore_ascii_case("as") => {
             let end = Span::new(word.span.end, word.span.end);
-            return fail(
-                Diagnostic::error(end, "AS lacks the stage's name").label("expected a name"),
-            );
+            let error = Diagnostic::error(end, "AS lacks the stage's name");
+            return Err(error.label("expected a name").into());
         }
         [_, word, rest @ ..] => {
             let span = rest.last().map_or(word.span, |last| word.span.to(last.span));
-            return fail(
-                Diagnostic::error(span, "there is something after the image's name")
-                    .label("expected AS and a name, or the end of the line"),
-            );
+            return Err(Diagnostic::error(span, "there is something after the image's name")
+                .label("expected AS and a name, or the end of the line")
+                .into());
         }
         [] => unreachable!("`words` gives one word at least"),
     };
     Ok(Stage {
         base: words[0].clone(),
         name,
-        platform,
+        as_word: words.get(1).cloned(),
+        platform: flags.value("platform"),
         place: place(node),
         instructions: Vec::new(),
     })
@@ -159,10 +165,11 @@ fn stage_name(word: &Word) -> Result<Word> {
     )
 }
 
-fn command(node: &Node) -> Result<Command> {
+fn command(node: &Node) -> Result<Command, Problems> {
     let keyword = node.keyword.text.to_ascii_uppercase();
     let plain = || Flags::none(node);
     Ok(match keyword.as_str() {
+        "ADD" => Command::Add(copy::add(node)?),
         "ARG" => {
             plain()?;
             Command::Arg(
@@ -173,7 +180,7 @@ fn command(node: &Node) -> Result<Command> {
             plain()?;
             Command::Cmd(command_line(node))
         }
-        "COPY" => copy(node)?,
+        "COPY" => Command::Copy(copy::copy(node)?),
         "ENTRYPOINT" => {
             plain()?;
             Command::Entrypoint(command_line(node))
@@ -199,10 +206,7 @@ fn command(node: &Node) -> Result<Command> {
             plain()?;
             Command::Onbuild(trigger(node)?)
         }
-        "RUN" => {
-            Flags::read(node, [], &["mount", "network", "security", "device"])?;
-            Command::Run(Run { command: command_line(node), heredocs: node.heredocs.clone() })
-        }
+        "RUN" => Command::Run(run::read(node)?),
         "SHELL" => {
             plain()?;
             Command::Shell(shell(node)?)
@@ -223,8 +227,7 @@ fn command(node: &Node) -> Result<Command> {
             plain()?;
             Command::Workdir(text(node, "a path")?)
         }
-        "ADD" => return Err(add(node)),
-        _ => return Err(unknown(node)),
+        _ => return Err(unknown(node).into()),
     })
 }
 
@@ -240,14 +243,6 @@ fn unknown(node: &Node) -> Box<Diagnostic> {
         Some(known) => error.hint(format!("did you mean {known}?")),
         None => error.hint("a line that belongs to the one above needs a \\ at the end of that"),
     })
-}
-
-fn add(node: &Node) -> Box<Diagnostic> {
-    Box::new(
-        Diagnostic::error(node.keyword.span, "ADD is not supported yet by koskit")
-            .label("expected another instruction, such as COPY")
-            .hint("COPY copies files of the context; RUN can fetch and unpack the rest"),
-    )
 }
 
 /// What an instruction needs and does not have.
@@ -312,8 +307,10 @@ fn shell(node: &Node) -> Result<Vec<Word>> {
 
 /// The instruction of an ONBUILD, with its here-documents. It is checked here, so that a
 /// mistake is found where it is made.
-fn trigger(node: &Node) -> Result<String> {
-    let Args::Trigger(inner) = &node.args else { return Err(missing(node, "an instruction")) };
+fn trigger(node: &Node) -> Result<String, Problems> {
+    let Args::Trigger(inner) = &node.args else {
+        return Err(missing(node, "an instruction").into());
+    };
     allowed_as_trigger(inner)?;
     command(&Node { heredocs: node.heredocs.clone(), ..(**inner).clone() })?;
     let mut text = inner.original.clone();
@@ -334,7 +331,7 @@ fn allowed_as_trigger(node: &Node) -> Result<()> {
     )
 }
 
-fn command_line(node: &Node) -> CommandLine {
+pub(crate) fn command_line(node: &Node) -> CommandLine {
     match &node.args {
         Args::Json(words) => CommandLine::Exec(words.clone()),
         Args::Text(word) => CommandLine::Shell(word.clone()),
@@ -353,36 +350,4 @@ fn volumes(node: &Node) -> Result<Vec<Word>> {
         }
         None => Ok(words.to_vec()),
     }
-}
-
-fn copy(node: &Node) -> Result<Command> {
-    let later = ["link", "parents", "exclude"];
-    let [from, chown, chmod] = Flags::read(node, ["from", "chown", "chmod"], &later)?.take();
-    let words = words(node, "the files to copy and where to")?;
-    let Some((destination, words)) = words.split_last().filter(|(_, rest)| !rest.is_empty()) else {
-        let end = Span::new(node.span.end, node.span.end);
-        return fail(
-            Diagnostic::error(end, "COPY does not say where to copy to")
-                .label("expected a destination, such as /app/"),
-        );
-    };
-    let document = |word: &Word| -> Option<Heredoc> {
-        let named = Heredoc::parse(&word.text).ok().flatten()?;
-        node.heredocs.iter().find(|doc| doc.name == named.name).cloned()
-    };
-    if !node.args.is_json() && document(destination).is_some() {
-        return fail(
-            Diagnostic::error(destination.span, "a here-document cannot be copied to")
-                .label("expected a path"),
-        );
-    }
-    let (mut sources, mut heredocs) = (Vec::new(), Vec::new());
-    for word in words {
-        match document(word).filter(|_| !node.args.is_json()) {
-            Some(document) => heredocs.push(document),
-            None => sources.push(word.clone()),
-        }
-    }
-    let destination = destination.clone();
-    Ok(Command::Copy(Copy { sources, heredocs, destination, from, chown, chmod }))
 }

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use crate::flags::Flags;
+use crate::flags::{Flags, Kind};
+use crate::problems::Problems;
 use crate::{Args, CommandLine, Diagnostic, Healthcheck, Node, Span, Word};
 
-type Result<T> = std::result::Result<T, Box<Diagnostic>>;
+type Result<T, E = Box<Diagnostic>> = std::result::Result<T, E>;
 
 /// Reads a HEALTHCHECK. Variables in it are the shell's business.
-pub(crate) fn read(node: &Node) -> Result<Healthcheck> {
+pub(crate) fn read(node: &Node) -> Result<Healthcheck, Problems> {
     let known = ["interval", "timeout", "start-period", "start-interval", "retries"];
-    let [interval, timeout, start_period, start_interval, retries] =
-        Flags::read(node, known, &[])?.take();
+    let flags = Flags::read(node, &known.map(|name| (name, Kind::Value)))?;
     let end = Span::new(node.span.end, node.span.end);
     let Args::Check(kind, command) = &node.args else {
         let error = Diagnostic::error(end, "HEALTHCHECK needs an argument");
-        return Err(Box::new(error.label("expected CMD or NONE")));
+        return Err(error.label("expected CMD or NONE").into());
     };
     let command = match &**command {
         Args::Json(words) if !words.is_empty() => Some(CommandLine::Exec(words.clone())),
@@ -26,26 +26,26 @@ pub(crate) fn read(node: &Node) -> Result<Healthcheck> {
         ("NONE", None) => None,
         ("NONE", Some(_)) => {
             let error = Diagnostic::error(kind.span, "HEALTHCHECK NONE has no arguments");
-            return Err(Box::new(error.label("expected nothing behind it, or CMD instead")));
+            return Err(error.label("expected nothing behind it, or CMD instead").into());
         }
         ("CMD", Some(command)) => Some(command),
         ("CMD", None) => {
             let error = Diagnostic::error(end, "HEALTHCHECK CMD has no command");
-            return Err(Box::new(error.label("expected a command")));
+            return Err(error.label("expected a command").into());
         }
         _ => {
             let message = format!("HEALTHCHECK has no kind {:?}", kind.text);
             let error = Diagnostic::error(kind.span, message);
-            return Err(Box::new(error.label("expected CMD or NONE")));
+            return Err(error.label("expected CMD or NONE").into());
         }
     };
     Ok(Healthcheck {
         test,
-        interval: duration(interval)?,
-        timeout: duration(timeout)?,
-        start_period: duration(start_period)?,
-        start_interval: duration(start_interval)?,
-        retries: match retries {
+        interval: duration(flags.value("interval"))?,
+        timeout: duration(flags.value("timeout"))?,
+        start_period: duration(flags.value("start-period"))?,
+        start_interval: duration(flags.value("start-interval"))?,
+        retries: match flags.value("retries").filter(|word| !word.text.is_empty()) {
             None => 0,
             Some(word) => word.text.parse().map_err(|_| {
                 let message = format!("{:?} is no number of retries", word.text);
@@ -58,7 +58,9 @@ pub(crate) fn read(node: &Node) -> Result<Healthcheck> {
 }
 
 fn duration(word: Option<Word>) -> Result<Duration> {
-    let Some(word) = word else { return Ok(Duration::ZERO) };
+    let Some(word) = word.filter(|word| !word.text.is_empty()) else {
+        return Ok(Duration::ZERO);
+    };
     let error = |message: String| Box::new(Diagnostic::error(word.span, message));
     let duration = parse_duration(&word.text).ok_or_else(|| {
         let message = format!("{:?} is not a time", word.text);
@@ -76,6 +78,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
+    let text = text.strip_prefix('+').unwrap_or(text);
     let mut rest = text;
     let mut total: u128 = 0;
     while !rest.is_empty() {

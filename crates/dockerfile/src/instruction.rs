@@ -14,6 +14,8 @@ pub struct Stage {
     pub base: Word,
     /// What is after `AS`, in lower case.
     pub name: Option<Word>,
+    /// The `AS` itself, as it is written.
+    pub as_word: Option<Word>,
     /// `--platform`.
     pub platform: Option<Word>,
     /// Where the FROM is written.
@@ -40,11 +42,17 @@ pub struct Place {
     pub span: Span,
     /// The first and last line, counted from 1, with here-documents.
     pub lines: (usize, usize),
+    /// The instruction's name as it is written.
+    pub keyword: Word,
+    /// The comments right above it, without the `#`.
+    pub comments: Vec<String>,
 }
 
 /// What an instruction does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
+    /// `ADD`.
+    Add(Add),
     /// `ARG name`, `ARG name=value`.
     Arg(Vec<Variable>),
     /// `CMD`.
@@ -83,6 +91,7 @@ impl Command {
     /// The keyword that stands for it.
     pub fn keyword(&self) -> &'static str {
         match self {
+            Command::Add(_) => "ADD",
             Command::Arg(_) => "ARG",
             Command::Cmd(_) => "CMD",
             Command::Copy(_) => "COPY",
@@ -128,6 +137,35 @@ pub struct Run {
     pub command: CommandLine,
     /// The here-documents that the command line begins.
     pub heredocs: Vec<Heredoc>,
+    /// The values of `--mount`, to be read by [`crate::Mount::parse`] when the variables are
+    /// known.
+    pub mounts: Vec<Word>,
+    /// `--network`.
+    pub network: Network,
+    /// `--security`.
+    pub security: Security,
+}
+
+/// Which network a RUN has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// What the builder gives to all.
+    #[default]
+    Default,
+    /// None but the loopback device.
+    None,
+    /// The machine's own.
+    Host,
+}
+
+/// How far a RUN is locked in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Security {
+    /// As all are.
+    #[default]
+    Sandbox,
+    /// Not at all. Builders refuse this unless their user allows it.
+    Insecure,
 }
 
 /// `COPY`.
@@ -145,6 +183,26 @@ pub struct Copy {
     pub chown: Option<Word>,
     /// `--chmod`.
     pub chmod: Option<Word>,
+    /// `--link`: what is copied does not depend on the files that are there already.
+    pub link: bool,
+    /// `--parents`: the directories of a source are made in the destination, too.
+    pub parents: bool,
+    /// `--exclude`: patterns of what is left out.
+    pub exclude: Vec<Word>,
+}
+
+/// `ADD`: COPY with sources that are URLs or archives, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Add {
+    /// What it has in common with COPY; `from` and `parents` are never set.
+    pub copy: Copy,
+    /// `--checksum`: the digest of the one source, or the commit of a git repository.
+    pub checksum: Option<Word>,
+    /// `--keep-git-dir`: whether the `.git` of a repository is kept.
+    pub keep_git_dir: Option<bool>,
+    /// `--unpack`: whether archives are unpacked; by default those of the context are, and
+    /// those of a URL are not.
+    pub unpack: Option<bool>,
 }
 
 /// `HEALTHCHECK`. A time of zero is not set.

@@ -11,6 +11,7 @@
 //! Every word knows its [`Span`] in the file, so that a [`Diagnostic`] can point at it.
 
 mod ast;
+mod copy;
 mod diagnostic;
 mod dockerfile;
 mod expand;
@@ -20,7 +21,10 @@ mod heredoc;
 mod instruction;
 mod json;
 mod line;
+mod mount;
 mod pattern;
+mod problems;
+mod run;
 mod span;
 mod words;
 
@@ -30,8 +34,10 @@ pub use dockerfile::Dockerfile;
 pub use expand::{Empty, Environment, ExpandError, Expander, Expansion};
 pub use heredoc::Heredoc;
 pub use instruction::{
-    Command, CommandLine, Copy, Healthcheck, Instruction, Place, Run, Stage, Variable,
+    Add, Command, CommandLine, Copy, Healthcheck, Instruction, Network, Place, Run, Security,
+    Stage, Variable,
 };
 pub use line::Directive;
+pub use mount::{Mount, MountKind, Sharing};
 pub use pattern::PatternError;
 pub use span::{Source, Span, Word};

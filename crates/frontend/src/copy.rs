@@ -12,6 +12,10 @@ pub(crate) fn evaluate(
     copy: &Copy,
     place: &Place,
 ) -> Result<()> {
+    if copy.link || copy.parents || !copy.exclude.is_empty() {
+        let what = "COPY --link, --parents or --exclude";
+        return Err(crate::instructions::refuse(place.keyword.span, what));
+    }
     let from = evaluator.origin(copy)?;
     let expand = |word: &Option<Word>| word.as_ref().map(|w| evaluator.expand(w)).transpose();
     let chown = expand(&copy.chown)?.filter(|text| !text.is_empty());

@@ -20,6 +20,7 @@ impl Evaluator<'_, '_> {
                 self.note(format!("CMD {}", quoted(&args)));
                 self.state.image.config.cmd = Some(args);
             }
+            Command::Add(_) => return Err(refuse(place.keyword.span, "ADD")),
             Command::Copy(copy) => copy::evaluate(self, copy, place)?,
             Command::Entrypoint(line) => {
                 let args = self.command_line(line);
@@ -165,6 +166,11 @@ impl Evaluator<'_, '_> {
         self.state.image.note(format!("WORKDIR {path}"), makes);
         Ok(())
     }
+}
+
+/// What the language has and the graph does not have yet.
+pub(crate) fn refuse(span: koskit_dockerfile::Span, what: &str) -> Box<Diagnostic> {
+    Box::new(Diagnostic::error(span, format!("{what} is not supported yet by koskit")))
 }
 
 /// As Go prints a list of quoted strings.

@@ -8,6 +8,11 @@ use crate::evaluate::{Evaluator, State};
 use crate::step::{DOCUMENTS, Document, Step};
 
 pub(crate) fn evaluate(evaluator: &mut Evaluator<'_, '_>, run: &Run, place: &Place) -> Result<()> {
+    let plain = run.network == Default::default() && run.security == Default::default();
+    if !run.mounts.is_empty() || !plain {
+        let what = "RUN --mount, --network or --security";
+        return Err(crate::instructions::refuse(place.keyword.span, what));
+    }
     let mut name = place.original.clone();
     let mut document = None;
     let args = match &run.command {

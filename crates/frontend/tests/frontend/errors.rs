@@ -9,9 +9,9 @@ fn all_mistakes_of_a_file_are_told_at_once_each_with_its_place() {
     let text = "\
 FROM kos/busybox AS files
 RUM mkdir /out
-ADD a.tar /
+ADD --unpack=maybe a.tar /
 COPY --form=files /out
-RUN --mount=type=cache,target=/c true
+RUN --network=hots true
 ENV a
 ";
     let expected = "\
@@ -23,27 +23,33 @@ error: there is no instruction RUM
   |
   = hint: did you mean RUN?
 
-error: ADD is not supported yet by koskit
- --> Dockerfile:3:1
+error: --unpack is a switch, and \"maybe\" is neither on nor off
+ --> Dockerfile:3:14
   |
-3 | ADD a.tar /
-  | ^^^ expected another instruction, such as COPY
-  |
-  = hint: COPY copies files of the context; RUN can fetch and unpack the rest
+3 | ADD --unpack=maybe a.tar /
+  |              ^^^^^ expected true or false
 
 error: COPY has no flag --form
  --> Dockerfile:4:6
   |
 4 | COPY --form=files /out
-  |      ^^^^^^ expected --from, --chown, --chmod
+  |      ^^^^^^ expected --from, --chown, --chmod, --link, --parents, --exclude
   |
   = hint: did you mean --from?
 
-error: RUN --mount is not supported yet by koskit
- --> Dockerfile:5:5
+error: COPY does not say where to put what it takes
+ --> Dockerfile:4:23
   |
-5 | RUN --mount=type=cache,target=/c true
-  |     ^^^^^^^
+4 | COPY --form=files /out
+  |                       ^ expected a destination, such as /app/
+
+error: --network cannot be \"hots\"
+ --> Dockerfile:5:15
+  |
+5 | RUN --network=hots true
+  |               ^^^^ expected default or none or host
+  |
+  = hint: did you mean host?
 
 error: ENV needs a name and a value
  --> Dockerfile:6:5
