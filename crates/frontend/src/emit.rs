@@ -2,7 +2,7 @@
 
 use koskit_dockerfile::Dockerfile;
 use koskit_llb::{
-    Builder, Exec, FileOp, Local, Mount, MountKind, Note, Platform, Source, State, pb,
+    Builder, Exec, FileOp, Local, Mount, MountKind, Note, Platform, ResolveMode, Source, State, pb,
 };
 
 use crate::Options;
@@ -114,7 +114,8 @@ impl Emitter {
 
     fn image(&mut self, image: &Image) -> State {
         let reference = image.reference.clone();
-        let source = Source::Image { reference, platform: image.platform.clone() };
+        let (platform, resolve) = (image.platform.clone(), ResolveMode::Default);
+        let source = Source::Image { reference, platform, resolve };
         self.builder.source(source, image.note.clone())
     }
 

@@ -144,7 +144,7 @@ fn begin(planned: &PlannedStage<'_>, names: &mut Names, done: &[Option<Stage>]) 
                 name: names.next(&format!("FROM {reference}")),
                 command: Some(planned.stage.place.original.clone()),
                 lines: Some(planned.stage.place.lines),
-                ignore_cache: false,
+                ..Note::default()
             };
             let platform = planned.platform.clone();
             let root = match image.config.has_layers() {
@@ -227,7 +227,13 @@ impl Evaluator<'_, '_> {
         let expanded = expander.word(text, &self.state.variables);
         let name = self.name(&expanded.unwrap_or_else(|_| text.to_owned()));
         let command = Some(place.original.clone());
-        Note { name, command, lines: Some(place.lines), ignore_cache: self.options.no_cache }
+        Note {
+            name,
+            command,
+            lines: Some(place.lines),
+            ignore_cache: self.options.no_cache,
+            ..Note::default()
+        }
     }
 
     fn name(&mut self, text: &str) -> String {

@@ -11,13 +11,14 @@ use prost::Message as _;
 use crate::pb;
 use crate::{Digest, Platform};
 
+mod combine;
 mod exec;
 mod file;
 mod source;
 
-pub use exec::{Exec, Mount, MountKind};
+pub use exec::{Exec, Mount, MountKind, SecretMount, SshMount};
 pub use file::{Copy, FileOp, Mode, Owner};
-pub use source::{Local, Source};
+pub use source::{Git, Http, Local, OciLayout, ResolveMode, Source};
 
 /// A file system in a graph that is being built; `None` is the empty one.
 ///
@@ -42,6 +43,19 @@ pub struct Note {
     pub lines: Option<(usize, usize)>,
     /// Run it even if its result is known.
     pub ignore_cache: bool,
+    /// Shown as part of a larger step.
+    pub group: Option<ProgressGroup>,
+}
+
+/// A step that is made of several ops, shown as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgressGroup {
+    /// Equal for the ops of one step, and for no others.
+    pub id: String,
+    /// What to call the step.
+    pub name: String,
+    /// The group is only shown where an op of it that is not weak is done, too.
+    pub weak: bool,
 }
 
 impl Note {
@@ -154,11 +168,7 @@ impl Builder {
         let bytes = op.encode_to_vec();
         let digest = Digest::of(&bytes);
         let inputs: Vec<usize> = draft.inputs.iter().map(|output| output.op).collect();
-        let index = *self.by_digest.entry(digest.clone()).or_insert_with(|| {
-            let metadata = pb::OpMetadata::default();
-            self.ops.push(Op { digest, bytes, inputs, metadata, ranges: Vec::new() });
-            self.ops.len() - 1
-        });
+        let index = self.insert(digest, bytes, inputs);
         let op = &mut self.ops[index];
         // Where an op is added twice, the later words win, as they do in BuildKit.
         if !note.name.is_empty() {
@@ -167,10 +177,22 @@ impl Builder {
         if let Some(command) = note.command {
             op.metadata.description.insert("com.docker.dockerfile.v1.command".into(), command);
         }
+        if let Some(ProgressGroup { id, name, weak }) = note.group {
+            op.metadata.progress_group = Some(pb::ProgressGroup { id, name, weak });
+        }
         op.metadata.ignore_cache |= note.ignore_cache;
         op.metadata.caps.extend(draft.caps.into_iter().map(|cap| (cap.to_owned(), true)));
         op.ranges.extend(note.lines);
         index
+    }
+
+    /// The place of an op among those of this graph, which it joins if it must.
+    fn insert(&mut self, digest: Digest, bytes: Vec<u8>, inputs: Vec<usize>) -> usize {
+        *self.by_digest.entry(digest.clone()).or_insert_with(|| {
+            let metadata = pb::OpMetadata::default();
+            self.ops.push(Op { digest, bytes, inputs, metadata, ranges: Vec::new() });
+            self.ops.len() - 1
+        })
     }
 }
 

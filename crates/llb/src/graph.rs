@@ -330,7 +330,11 @@ fn check_op(op: &pb::op::Op, inputs: usize, at: &Digest) -> Result<u32, GraphErr
             for mount in &exec.mounts {
                 input(mount.input)?;
             }
-            outputs(exec.mounts.iter().map(|m| m.output), at)
+            // What a secret or an agent says of an output means nothing.
+            let kept = |m: &&pb::Mount| {
+                !matches!(m.mount_type(), pb::MountType::Secret | pb::MountType::Ssh)
+            };
+            outputs(exec.mounts.iter().filter(kept).map(|m| m.output), at)
         }
         Op::File(file) => {
             if file.actions.is_empty() {

@@ -22,6 +22,7 @@
 
 mod build;
 mod digest;
+mod git;
 mod graph;
 mod inputs;
 pub mod path;
@@ -30,9 +31,11 @@ mod reference;
 
 pub use bollard_buildkit_proto::pb;
 pub use build::{
-    Builder, Copy, Exec, FileOp, Local, Mode, Mount, MountKind, Note, Output, Owner, Source, State,
+    Builder, Copy, Exec, FileOp, Git, Http, Local, Mode, Mount, MountKind, Note, OciLayout, Output,
+    Owner, ProgressGroup, ResolveMode, SecretMount, Source, SshMount, State,
 };
 pub use digest::{Digest, DigestError};
+pub use git::{GitUrl, GitUrlError};
 pub use graph::{Edge, Graph, GraphError, SourceRange, Vertex};
 pub use inputs::{Inputs, Secret};
 pub use platform::{Platform, PlatformError};

@@ -7,7 +7,11 @@ fn platform() -> Platform {
 
 fn image(builder: &mut Builder, name: &str) -> State {
     let reference: Reference = name.parse().unwrap();
-    let source = Source::Image { reference: reference.tagged(), platform: platform() };
+    let source = Source::Image {
+        reference: reference.tagged(),
+        platform: platform(),
+        resolve: ResolveMode::Default,
+    };
     builder.source(source, Note::new(format!("FROM {name}")))
 }
 

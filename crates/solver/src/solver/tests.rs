@@ -516,8 +516,11 @@ fn stages_that_do_not_need_each_other_run_at_once() {
         add_base(&world, dir);
         world.options.jobs = NonZeroUsize::new(2);
         let mut builder = Builder::new();
-        let base =
-            Source::Image { reference: "base:latest".parse().unwrap(), platform: Platform::host() };
+        let base = Source::Image {
+            reference: "base:latest".parse().unwrap(),
+            platform: Platform::host(),
+            resolve: Default::default(),
+        };
         let base = builder.source(base, Note::default());
         let mut wait = |mine: &str, other: &str| {
             let script = format!(
