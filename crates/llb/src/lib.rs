@@ -11,6 +11,7 @@
 //!   bytes, so both engines share caches.
 //! - [`Graph`] reads one. It takes nothing on trust: every digest is computed, every index
 //!   checked, and what it hands out is acyclic and in topological order.
+//! - [`Glob`] and [`Patterns`] are the patterns of COPY and of `.dockerignore`.
 //! - [`Platform`] and [`Reference`] are the two small languages inside: `linux/arm64/v8`
 //!   and `docker.io/library/alpine:3.20@sha256:…`.
 //!
@@ -23,6 +24,7 @@
 mod build;
 mod digest;
 mod git;
+mod glob;
 mod graph;
 mod inputs;
 pub mod path;
@@ -36,6 +38,7 @@ pub use build::{
 };
 pub use digest::{Digest, DigestError};
 pub use git::{GitUrl, GitUrlError};
+pub use glob::{Glob, PatternError, Patterns, Stars};
 pub use graph::{Edge, Graph, GraphError, SourceRange, Vertex};
 pub use inputs::{Inputs, Secret};
 pub use platform::{Platform, PlatformError};

@@ -11,6 +11,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use koskit_llb::PatternError;
 use thiserror::Error;
 
 mod change;
@@ -64,13 +65,8 @@ pub enum FileError {
     #[error("{0:?} is a device node, and those cannot be copied")]
     Device(PathBuf),
     /// A pattern that is none.
-    #[error("{pattern:?} is not a pattern: {why}")]
-    Pattern {
-        /// As it is written.
-        pattern: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     /// A user or group that the image does not know.
     #[error("the image has no {what} {name:?} in /{file}")]
     Unknown {

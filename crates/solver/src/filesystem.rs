@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use koskit_image::{Layer, Store};
-use koskit_llb::Digest;
+use koskit_llb::{Digest, Patterns};
 
 use crate::Problem;
 use crate::cache::KeyBuilder;
 use crate::files::{Root, View};
-use crate::glob::Patterns;
 use crate::hashes::Hashes;
 use crate::snapshot::{Snapshot, Snapshots};
 

@@ -21,7 +21,6 @@ mod event;
 pub mod exec;
 mod files;
 mod filesystem;
-mod glob;
 mod hashes;
 pub mod namespace;
 mod ops;

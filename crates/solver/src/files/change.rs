@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use koskit_image::layer::{OWNER_XATTR, is_portable, recorded_owner, sized};
+use koskit_llb::{Glob, Stars};
 use rustix::fs::{
     self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
@@ -20,7 +21,6 @@ use super::owner::Ids;
 use super::root::names;
 use super::select::{Entry, Kind, Match};
 use super::{FileError, Place, Result, Root, Selection, View, failed};
-use crate::glob::{Glob, Stars};
 
 pub(crate) use koskit_image::layer::Ownership;
 

@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use koskit_llb::{Glob, Patterns, Stars};
 use rustix::fs::{FileType, Stat};
 use sha2::{Digest as _, Sha256};
 
 use super::change::owner_of;
 use super::{FileError, Ownership, Result, Root, failed};
-use crate::glob::{Glob, Patterns, Stars};
 use crate::hashes::{Hashes, hash};
 
 /// Where files are looked for.

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::Arc;
 
+use koskit_llb::Patterns;
 use proptest::prelude::*;
 
 use super::*;
-use crate::glob::Patterns;
 use crate::hashes::Hashes;
 
 /// A directory to copy from and one to copy to, in a third.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use koskit_llb::{Digest, Vertex, pb};
+use koskit_llb::{Digest, Patterns, Vertex, pb};
 use pb::file_action::Action;
 use pb::user_opt::User;
 
@@ -15,7 +15,6 @@ use crate::files::{
     lookup,
 };
 use crate::filesystem::{FileSystem, Layers};
-use crate::glob::Patterns;
 use crate::snapshot;
 
 /// A file op, checked: one change after the other to one file system.
@@ -176,8 +175,8 @@ impl<'a> FileOp<'a> {
                 contents: copy.dir_copy_contents,
             };
             let filter = Filter {
-                include: Patterns::new(&copy.include_patterns)?,
-                exclude: Patterns::new(&copy.exclude_patterns)?,
+                include: Patterns::new(&copy.include_patterns).map_err(FileError::from)?,
+                exclude: Patterns::new(&copy.exclude_patterns).map_err(FileError::from)?,
             };
             let mut selection = view.select(&copy.src, find, &filter)?;
             key = key.with(selection.digest(view)?);

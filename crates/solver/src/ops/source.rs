@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use koskit_image::{Error, Store};
-use koskit_llb::{Inputs, Platform, Reference, Vertex, pb};
+use koskit_llb::{Inputs, PatternError, Patterns, Platform, Reference, Vertex, pb};
 
 use super::Build;
 use crate::Problem;
-use crate::files::FileError;
 use crate::filesystem::{Context, FileSystem, Layers};
-use crate::glob::Patterns;
 use crate::hashes::Hashes;
 
 impl Build<'_> {
@@ -66,11 +64,8 @@ fn local(
             }
         }
     }
-    let ignored = Patterns::new(&ignored).map_err(|e| match e {
-        FileError::Pattern { pattern, why } => {
-            Problem::Invalid(format!("{pattern:?} in .dockerignore is not a pattern: {why}"))
-        }
-        other => other.into(),
+    let ignored = Patterns::new(&ignored).map_err(|PatternError { pattern, why }| {
+        Problem::Invalid(format!("{pattern:?} in .dockerignore is not a pattern: {why}"))
     })?;
     let (path, hashes) = (path.clone(), Arc::clone(hashes));
     Ok(FileSystem::Context(Arc::new(Context { path, ignored, hashes })))

@@ -6,11 +6,21 @@
 
 use std::path::Path;
 
-use crate::files::FileError;
+use thiserror::Error;
+
+/// A pattern that is none.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{pattern:?} is not a pattern: {why}")]
+pub struct PatternError {
+    /// As it is written.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
 
 /// One pattern.
 #[derive(Clone, Debug)]
-pub(crate) struct Glob(Vec<Token>);
+pub struct Glob(Vec<Token>);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
@@ -32,7 +42,7 @@ enum Token {
 
 /// What `**` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stars {
+pub enum Stars {
     /// What `*` does.
     Single,
     /// Any number of directories.
@@ -41,8 +51,11 @@ pub(crate) enum Stars {
 
 impl Glob {
     /// Reads a pattern.
-    pub fn new(text: &str, stars: Stars) -> Result<Self, FileError> {
-        let bad = |why| Err(FileError::Pattern { pattern: text.to_owned(), why });
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn new(text: &str, stars: Stars) -> Result<Self, PatternError> {
+        let bad = |why| Err(PatternError { pattern: text.to_owned(), why });
         let mut tokens = Vec::new();
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
@@ -153,11 +166,14 @@ impl Glob {
 /// pattern overrides an earlier one; `!` takes back what an earlier one said; what a pattern
 /// says of a directory it says of all that is inside.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Patterns(Vec<(bool, Glob)>);
+pub struct Patterns(Vec<(bool, Glob)>);
 
 impl Patterns {
     /// Reads patterns that are relative to the same directory as the paths.
-    pub fn new(lines: &[impl AsRef<str>]) -> Result<Self, FileError> {
+    ///
+    /// # Errors
+    /// The first that is none.
+    pub fn new(lines: &[impl AsRef<str>]) -> Result<Self, PatternError> {
         let mut patterns = Vec::new();
         for line in lines {
             let line = line.as_ref().trim();
@@ -168,11 +184,11 @@ impl Patterns {
             if body.is_empty() {
                 let why = "there is nothing to be taken back";
                 if takes_back {
-                    return Err(FileError::Pattern { pattern: line.to_owned(), why });
+                    return Err(PatternError { pattern: line.to_owned(), why });
                 }
                 continue;
             }
-            let clean = koskit_llb::path::clean(body);
+            let clean = crate::path::clean(body);
             let relative = clean.strip_prefix('/').unwrap_or(&clean);
             patterns.push((takes_back, Glob::new(relative, Stars::Double)?));
         }
