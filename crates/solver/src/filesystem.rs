@@ -21,16 +21,38 @@ pub(crate) enum FileSystem {
     Context(Arc<Context>),
 }
 
-/// An image, or that and what steps have changed.
+/// Layers of images and of steps, one on the other.
 #[derive(Debug)]
 pub(crate) struct Layers {
     /// Tells its files from others. Two with the same files may differ in it, and then only work
     /// is done twice.
     pub id: Digest,
-    /// Those of the image that it begins with, the lowest first.
-    pub image: Vec<Layer>,
-    /// All layers as directories. An image that nothing is done with is not unpacked.
+    /// The lowest first.
+    parts: Vec<Part>,
+}
+
+/// Some of the layers of a [`Layers`].
+#[derive(Clone, Debug)]
+enum Part {
+    /// Those of an image from a depth on. An image that nothing is done with is not unpacked.
+    Image(Arc<Image>, usize),
+    /// What a step, or several, made.
+    Made(Snapshot),
+}
+
+#[derive(Debug)]
+struct Image {
+    layers: Vec<Layer>,
+    /// All layers as directories.
     snapshot: Mutex<Option<Snapshot>>,
+}
+
+/// A layer of a [`Layers`], for the image that is made of it.
+pub(crate) enum Piece {
+    /// It came with an image.
+    Image(Layer),
+    /// A step made it: a snapshot of this layer alone.
+    Made(Snapshot),
 }
 
 /// A directory of the user's.
@@ -51,30 +73,103 @@ impl Layers {
     }
 
     /// An image.
-    pub fn image(image: Vec<Layer>) -> Self {
-        let ids = image.iter().map(|layer| layer.diff_id.as_str());
-        let key = ids.fold(KeyBuilder::new("image"), KeyBuilder::with);
-        let snapshot = image.is_empty().then(Snapshot::scratch);
-        Self { id: key.finish(), image, snapshot: Mutex::new(snapshot) }
+    pub fn image(layers: Vec<Layer>) -> Self {
+        let ids = layers.iter().map(|layer| layer.diff_id.as_str());
+        let id = ids.fold(KeyBuilder::new("image"), KeyBuilder::with).finish();
+        let parts = match layers.is_empty() {
+            true => Vec::new(),
+            false => vec![Part::Image(Arc::new(Image { layers, snapshot: Mutex::new(None) }), 0)],
+        };
+        Self { id, parts }
     }
 
-    /// What a step has made.
-    pub fn made(id: Digest, image: Vec<Layer>, snapshot: Snapshot) -> Self {
-        Self { id, image, snapshot: Mutex::new(Some(snapshot)) }
+    /// What a step has made of a base: a snapshot of all layers of the base and those of the
+    /// step.
+    pub fn made(id: Digest, base: &Self, snapshot: &Snapshot) -> Self {
+        let mut parts = base.parts.clone();
+        parts.push(Part::Made(snapshot.above(base.depth())));
+        Self { id, parts }
+    }
+
+    /// One on the other.
+    pub fn merged(id: Digest, all: &[Arc<Self>]) -> Self {
+        Self { id, parts: all.iter().flat_map(|layers| layers.parts.clone()).collect() }
+    }
+
+    /// What the upper one has on the layers of the lower one, if it is made of that one.
+    pub fn between(id: Digest, lower: &Self, upper: &Self) -> Option<Self> {
+        let mut parts = upper.parts.iter();
+        let mut rest = Vec::new();
+        for (i, below) in lower.parts.iter().enumerate() {
+            let part = parts.next()?;
+            match (below, part) {
+                (Part::Image(below, from), Part::Image(image, start)) if from == start => {
+                    let (below, all) = (&below.layers[*from..], &image.layers[*start..]);
+                    let same = |(one, other): (&Layer, &Layer)| one.diff_id == other.diff_id;
+                    if below.len() > all.len() || !below.iter().zip(all).all(same) {
+                        return None;
+                    }
+                    if below.len() < all.len() {
+                        rest.push(Part::Image(Arc::clone(image), start + below.len()));
+                    }
+                }
+                (Part::Made(below), Part::Made(snapshot)) if below.begins(snapshot) => {
+                    if below.depth() < snapshot.depth() {
+                        rest.push(Part::Made(snapshot.above(below.depth())));
+                    }
+                }
+                _ => return None,
+            }
+            // Only the last one may be a part of what the upper one has there.
+            if !rest.is_empty() && i + 1 < lower.parts.len() {
+                return None;
+            }
+        }
+        rest.extend(parts.cloned());
+        Some(Self { id, parts: rest })
+    }
+
+    /// How many layers there are.
+    pub fn depth(&self) -> usize {
+        let depth = |part: &Part| match part {
+            Part::Image(image, from) => image.layers.len() - from,
+            Part::Made(snapshot) => snapshot.depth(),
+        };
+        self.parts.iter().map(depth).sum()
     }
 
     /// The layers as directories, unpacked if they must be.
     pub fn snapshot(&self, snapshots: &Snapshots, store: &Store) -> Result<Snapshot, Problem> {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Image(image, from) => Ok(image.snapshot(snapshots, store)?.above(*from)),
+            Part::Made(snapshot) => Ok(snapshot.clone()),
+        });
+        let parts = parts.collect::<Result<Vec<_>, Problem>>()?;
+        Ok(snapshots.stack(&parts)?)
+    }
+
+    /// All layers, lowest first, without unpacking any.
+    pub fn pieces(&self) -> Vec<Piece> {
+        let mut pieces = Vec::with_capacity(self.depth());
+        for part in &self.parts {
+            match part {
+                Part::Image(image, from) => {
+                    pieces.extend(image.layers[*from..].iter().cloned().map(Piece::Image));
+                }
+                Part::Made(snapshot) => pieces.extend(snapshot.each().map(Piece::Made)),
+            }
+        }
+        pieces
+    }
+}
+
+impl Image {
+    fn snapshot(&self, snapshots: &Snapshots, store: &Store) -> Result<Snapshot, Problem> {
         let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         match &*snapshot {
             Some(known) => Ok(known.clone()),
-            None => Ok(snapshot.insert(snapshots.image(store, &self.image)?).clone()),
+            None => Ok(snapshot.insert(snapshots.image(store, &self.layers)?).clone()),
         }
-    }
-
-    /// The directories, if they were needed.
-    pub fn unpacked(&self) -> Option<Snapshot> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -1,7 +1,9 @@
 //! What is done with each kind of vertex: one module for each.
 
+mod diff;
 mod exec;
 mod file;
+mod merge;
 mod source;
 
 use std::sync::Arc;
@@ -45,8 +47,8 @@ impl Build<'_> {
             }
             pb::op::Op::File(op) => self.file(vertex, op, inputs),
             pb::op::Op::Exec(op) => self.exec(index, op, inputs),
-            pb::op::Op::Merge(_) => Err(Problem::Unsupported("a merge op".into())),
-            pb::op::Op::Diff(_) => Err(Problem::Unsupported("a diff op".into())),
+            pb::op::Op::Merge(op) => self.merge(op, inputs),
+            pb::op::Op::Diff(op) => self.diff(op, inputs),
             pb::op::Op::Build(_) => Err(Problem::Unsupported("a build op".into())),
         };
         let duration = start.elapsed();
@@ -58,3 +60,6 @@ impl Build<'_> {
         Ok(outcome?.outputs)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@
 //!     lock                               shared while something begins, exclusive while cleaning
 //!     empty/1, empty/2                   the lowest layers of file systems that have too few
 //!     layers/KEY/files/                  what a step changed
-//!                snapshot.json           the key, and the parent's
+//!                snapshot.json           the key, and the names of the layers below
 //!                layer….json             the packed layer, once it was wanted
 //!     active/PID-N/                      what is being made, or a view, locked by its process
 //!                  lock, files/, work/, merged/
@@ -46,6 +46,8 @@ use thiserror::Error;
 
 use crate::namespace::{self, Ids};
 use crate::overlay::{Overlay, detach};
+
+mod combine;
 
 /// The layer that an image brought: it is what it is, whatever the latest time is to be.
 const FROM_IMAGE: &str = "layer-image.json";
@@ -133,7 +135,8 @@ struct Work {
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     key: String,
-    parent: Option<String>,
+    /// The names of the layers below, lowest first.
+    below: Vec<String>,
 }
 
 /// `layer-TIME.json`.
@@ -154,6 +157,21 @@ impl Snapshot {
     /// How many layers it has.
     pub fn depth(&self) -> usize {
         self.layers.len()
+    }
+
+    /// Its layers from a depth on, without those below.
+    pub fn above(&self, depth: usize) -> Self {
+        Self { layers: self.layers[depth..].to_vec() }
+    }
+
+    /// Each of its layers alone, lowest first.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        self.layers.iter().map(|name| Self { layers: vec![name.clone()] })
+    }
+
+    /// Whether the other one is made of this one and layers on it.
+    pub fn begins(&self, other: &Self) -> bool {
+        other.layers.starts_with(&self.layers)
     }
 }
 
@@ -196,26 +214,20 @@ impl Snapshots {
     /// # Errors
     /// The cache cannot be read.
     pub fn get(&self, key: &Digest) -> Result<Option<Snapshot>, SnapshotError> {
-        let mut layers = Vec::new();
-        let mut next = Some(layer_name(key));
-        while let Some(name) = next {
-            let path = self.layer(&name).join("snapshot.json");
-            let record: Record = match read_json(&path)? {
-                Some(record) => record,
-                None => return Ok(None),
-            };
-            // A key's name is only a part of it.
-            if layers.is_empty() && record.key != key.as_str() {
-                return Ok(None);
-            }
-            layers.push(name);
-            if layers.len() > 500 {
-                return Ok(None);
-            }
-            next = record.parent;
+        let name = layer_name(key);
+        let Some(record) = self.record(&name)? else { return Ok(None) };
+        let whole = |name: &String| self.layer(name).join("snapshot.json").exists();
+        // A key's name is only a part of it.
+        if record.key != key.as_str() || !record.below.iter().all(whole) {
+            return Ok(None);
         }
-        layers.reverse();
+        let mut layers = record.below;
+        layers.push(name);
         Ok(Some(Snapshot { layers }))
+    }
+
+    fn record(&self, name: &str) -> Result<Option<Record>, SnapshotError> {
+        read_json(&self.layer(name).join("snapshot.json"))
     }
 
     /// Begins a snapshot: the parent's files, mounted so that they can be changed.
@@ -289,22 +301,26 @@ impl Snapshots {
         stacks.map(|stack| self.top(store, &stack, options)).collect()
     }
 
-    /// For each layer of a snapshot, lowest first, whether it differs from what is below it.
+    /// For each layer of a snapshot, lowest first, whether it differs from what it was made on.
     ///
     /// # Errors
     /// The cache cannot be read.
     pub fn changed(&self, snapshot: &Snapshot) -> Result<Vec<bool>, SnapshotError> {
-        let mut changed = Vec::with_capacity(snapshot.layers.len());
-        let mut below = (0o755, 0, 0);
-        for name in &snapshot.layers {
+        let root = |name: &str| {
             let files = self.layer(name).join("files");
             let metadata = fs::symlink_metadata(&files).map_err(failed("read", &files))?;
-            let root = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+            Ok::<_, SnapshotError>((metadata.mode() & 0o7777, metadata.uid(), metadata.gid()))
+        };
+        let changed = snapshot.layers.iter().map(|name| {
+            let files = self.layer(name).join("files");
             let mut names = fs::read_dir(&files).map_err(failed("read", &files))?;
-            changed.push(root != below || names.next().is_some());
-            below = root;
-        }
-        Ok(changed)
+            if names.next().is_some() {
+                return Ok(true);
+            }
+            let below = self.record(name)?.and_then(|record| record.below.last().cloned());
+            Ok(root(name)? != below.map_or(Ok((0o755, 0, 0)), |below| root(&below))?)
+        });
+        changed.collect()
     }
 
     /// The topmost layer.
@@ -525,7 +541,7 @@ impl Work {
                 fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
             }
         }
-        let record = Record { key: key.to_string(), parent: parent.layers.last().cloned() };
+        let record = Record { key: key.to_string(), below: parent.layers.clone() };
         write_json(&directory.join("snapshot.json"), &record)?;
         let name = layer_name(key);
         let to = self.snapshots.layer(&name);

@@ -126,4 +126,4 @@ impl Solver {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ use prost::Message as _;
 use crate::Problem;
 use crate::cache::KeyBuilder;
 use crate::files::{Changes, Filter, Find, ModeChange, Root, Target};
-use crate::filesystem::{Context, FileSystem, Layers};
+use crate::filesystem::{Context, FileSystem, Layers, Piece};
 use crate::ops::Build;
 use crate::snapshot::{Active, Snapshot};
 use crate::solver::Solved;
@@ -27,6 +27,7 @@ impl Build<'_> {
         }
         let key = self.solver.aliases.get(key).unwrap_or_else(|| key.clone());
         let known = self.solver.snapshots.get(&key)?;
+        let known = known.filter(|known| known.depth() == base.depth() + 1);
         Ok(known.map(|snapshot| made_of(base, key, snapshot)))
     }
 
@@ -87,7 +88,7 @@ impl Build<'_> {
         let key = KeyBuilder::new("context").with(self.options.epoch.to_le_bytes());
         let key = key.with(all.digest(&view)?).finish();
         if let Some(known) = self.solver.snapshots.get(&key)? {
-            return Ok(Layers::made(key, Vec::new(), known));
+            return Ok(Layers::made(key, &Layers::scratch(), &known));
         }
         let active = self.solver.snapshots.prepare(&Snapshot::scratch())?;
         let root = Root::open(&active.path())?;
@@ -104,27 +105,30 @@ impl Build<'_> {
         changes.copy(&all, &view, &target)?;
         drop(root);
         let made = active.commit(&key)?;
-        Ok(Layers::made(key, Vec::new(), made))
+        Ok(Layers::made(key, &Layers::scratch(), &made))
     }
 
     /// The layers of what was wanted, in the store.
     pub fn result(&self, file_system: &FileSystem) -> Result<Solved, Problem> {
-        let layers = self.layers(file_system)?;
-        let Some(snapshot) = layers.unpacked().filter(|s| s.depth() > layers.image.len()) else {
-            // No step is on the image.
-            let changed = vec![true; layers.image.len()];
-            return Ok(Solved { layers: layers.image.clone(), changed });
-        };
+        let snapshots = &self.solver.snapshots;
         let options = PackOptions { latest: Some(self.options.epoch) };
-        let all = self.solver.snapshots.layers(&self.solver.store, &snapshot, &options)?;
-        let mut changed = self.solver.snapshots.changed(&snapshot)?;
-        // What an image brought belongs to it, even if it is empty.
-        changed[..layers.image.len()].fill(true);
-        let layers = all.into_iter().zip(&changed).filter(|(_, changed)| **changed);
-        Ok(Solved { layers: layers.map(|(layer, _)| layer).collect(), changed })
+        let mut solved = Solved::default();
+        for piece in self.layers(file_system)?.pieces() {
+            let (changed, layers) = match piece {
+                // What an image brought belongs to it, even if it is empty.
+                Piece::Image(layer) => (true, vec![layer]),
+                Piece::Made(snapshot) => match snapshots.changed(&snapshot)?.contains(&true) {
+                    true => (true, snapshots.layers(&self.solver.store, &snapshot, &options)?),
+                    false => (false, Vec::new()),
+                },
+            };
+            solved.changed.push(changed);
+            solved.layers.extend(layers);
+        }
+        Ok(solved)
     }
 }
 
 fn made_of(base: &Layers, key: Digest, snapshot: Snapshot) -> FileSystem {
-    FileSystem::Layers(Arc::new(Layers::made(key, base.image.clone(), snapshot)))
+    FileSystem::Layers(Arc::new(Layers::made(key, base, &snapshot)))
 }

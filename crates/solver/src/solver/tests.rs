@@ -19,16 +19,16 @@ use crate::testing::inside;
 use crate::{Problem, Stream};
 
 /// A store, a cache and a context in a directory.
-struct World {
-    store: Store,
-    solver: Solver,
-    context: PathBuf,
-    options: Options,
-    ignore: Vec<String>,
+pub(crate) struct World {
+    pub store: Store,
+    pub solver: Solver,
+    pub context: PathBuf,
+    pub options: Options,
+    pub ignore: Vec<String>,
 }
 
 /// The image `base`: a shell and some programs of this machine, with the libraries they need.
-fn add_base(world: &World, dir: &Path) {
+pub(crate) fn add_base(world: &World, dir: &Path) {
     let root = dir.join("base");
     let programs = ["sh", "cat", "sleep", "rm", "mkdir", "id", "ln"].map(|n| format!("/bin/{n}"));
     for program in &programs {
@@ -66,7 +66,7 @@ impl ImageResolver for World {
 }
 
 impl World {
-    fn new(dir: &Path) -> Self {
+    pub fn new(dir: &Path) -> Self {
         let store = Store::open(dir.join("store")).unwrap();
         let solver = Solver::new(store.clone(), dir.join("cache")).unwrap();
         let context = dir.join("context");
@@ -74,7 +74,7 @@ impl World {
         Self { store, solver, context, options: Options::default(), ignore: Vec::new() }
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         let path = self.context.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -127,12 +127,12 @@ impl World {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |e| e.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-fn show((path, node): (&Path, &koskit_image::Node)) -> String {
+pub(crate) fn show((path, node): (&Path, &koskit_image::Node)) -> String {
     let what = match &node.kind {
         NodeKind::Directory => "/".into(),
         NodeKind::File(bytes) => format!(" {}", String::from_utf8_lossy(bytes)),
