@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::go::go_quote;
 use crate::heredoc::{self, Heredoc};
 use crate::json::{self, Json};
 use crate::line::{Directive, Line, Lines};
@@ -88,7 +89,7 @@ impl Ast {
         let mut nodes = Vec::new();
         while let Some(mut line) = lines.logical() {
             let comments = std::mem::take(&mut line.comments);
-            match node(&line, 0..line.text.len(), lines.escape) {
+            match node(&line, 0..line.text.len(), lines.escape, 0) {
                 Ok(mut node) => {
                     node.comments = comments;
                     heredocs(&mut node, &line, &mut lines);
@@ -186,46 +187,14 @@ impl Args {
     }
 }
 
-/// A string as Go's `%q` prints it.
-pub fn go_quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\x07' => out.push_str("\\a"),
-            '\x08' => out.push_str("\\b"),
-            '\x0c' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\x0b' => out.push_str("\\v"),
-            c if is_printable(c) => out.push(c),
-            c if c < ' ' || c == '\x7f' => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c if (c as u32) < 0x10000 => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => {
-                let _ = write!(out, "\\U{:08x}", c as u32);
-            }
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// Rust's own list, reached by what a string escapes behind its first character (the first
-/// would be escaped if it only modifies the one before it).
-fn is_printable(c: char) -> bool {
-    c == '\'' || ['a', c].iter().collect::<String>().escape_debug().count() == 2
-}
-
 type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 
-/// Reads one instruction.
-fn node(line: &Line, range: Range<usize>, escape: char) -> Result<Node> {
+/// ONBUILD in ONBUILD is an error later; deeper than this it is one here, so that no text can
+/// exhaust the stack.
+const MAX_DEPTH: usize = 100;
+
+/// Reads one instruction, which is that deep in others.
+fn node(line: &Line, range: Range<usize>, escape: char, depth: usize) -> Result<Node> {
     let range = words::trim(line, range);
     let (keyword, rest) = words::split_first(line, range.clone());
     let keyword = line.word(keyword);
@@ -250,7 +219,10 @@ fn node(line: &Line, range: Range<usize>, escape: char) -> Result<Node> {
         "expose" | "from" => Args::Words(words::split_blanks(line, rest)),
         "maintainer" | "stopsignal" | "user" | "workdir" => Args::Text(line.word(rest)),
         "healthcheck" => check(line, rest)?,
-        "onbuild" => Args::Trigger(Box::new(trigger(line, rest, escape)?)),
+        "onbuild" if depth < MAX_DEPTH => {
+            Args::Trigger(Box::new(node(line, rest, escape, depth + 1)?))
+        }
+        "onbuild" => return Err(too_deep(line, rest)),
         _ => Args::Unknown,
     };
     Ok(Node {
@@ -265,16 +237,9 @@ fn node(line: &Line, range: Range<usize>, escape: char) -> Result<Node> {
     })
 }
 
-/// ONBUILD in ONBUILD is an error later; here it must not nest without end.
-fn trigger(line: &Line, range: Range<usize>, escape: char) -> Result<Node> {
-    let (keyword, _) = words::split_first(line, range.clone());
-    if line.text[keyword.clone()].eq_ignore_ascii_case("onbuild") {
-        let message = "ONBUILD cannot have another ONBUILD in it";
-        return Err(Box::new(
-            Diagnostic::error(line.span(keyword), message).label("expected another instruction"),
-        ));
-    }
-    node(line, range, escape)
+fn too_deep(line: &Line, range: Range<usize>) -> Box<Diagnostic> {
+    let error = Diagnostic::error(line.span(range), "ONBUILD cannot have another ONBUILD in it");
+    Box::new(error.label("expected another instruction"))
 }
 
 pub(crate) const KEYWORDS: [&str; 18] = [

@@ -11,6 +11,7 @@ use std::str::Chars;
 
 use thiserror::Error;
 
+use crate::go::{is_digit, is_letter};
 use crate::pattern::{Pattern, PatternError};
 
 /// `${a:-${b:-${…}}}` deeper than this is refused.
@@ -390,7 +391,8 @@ impl Run<'_> {
         })
     }
 
-    /// `${v/p/r}` replaces the first match, `${v//p/r}` all.
+    /// `${v/p/r}` replaces the first match, `${v//p/r}` all. In the latter a dollar that is
+    /// left in the replacement is special, see [`crate::go::replacement`].
     fn replace(&mut self, name: &str) -> Result<String, ExpandError> {
         let all = self.chars.next_if_eq(&'/').is_some();
         let (text, _) = self.until(Some('/'), true)?;
@@ -411,8 +413,8 @@ impl Run<'_> {
     fn name(&mut self) -> String {
         let mut name = String::new();
         match self.chars.peek() {
-            Some(c) if c.is_numeric() => {
-                while let Some(c) = self.chars.next_if(|c| c.is_numeric()) {
+            Some(&c) if is_digit(c) => {
+                while let Some(c) = self.chars.next_if(|&c| is_digit(c)) {
                     name.push(c);
                 }
                 return name;
@@ -423,7 +425,7 @@ impl Run<'_> {
             }
             _ => {}
         }
-        while let Some(c) = self.chars.next_if(|&c| c.is_alphanumeric() || c == '_') {
+        while let Some(c) = self.chars.next_if(|&c| is_letter(c) || is_digit(c) || c == '_') {
             name.push(c);
         }
         name

@@ -16,6 +16,7 @@ mod diagnostic;
 mod dockerfile;
 mod expand;
 mod flags;
+mod go;
 mod healthcheck;
 mod heredoc;
 mod instruction;
@@ -28,10 +29,11 @@ mod run;
 mod span;
 mod words;
 
-pub use ast::{Args, Ast, Node, Pair, go_quote};
+pub use ast::{Args, Ast, Node, Pair};
 pub use diagnostic::{Diagnostic, Errors, Severity, nearest};
 pub use dockerfile::Dockerfile;
 pub use expand::{Empty, Environment, ExpandError, Expander, Expansion};
+pub use go::go_quote;
 pub use heredoc::Heredoc;
 pub use instruction::{
     Add, Command, CommandLine, Copy, Healthcheck, Instruction, Network, Place, Run, Security,

@@ -230,7 +230,13 @@ fn split_directive(raw: &str) -> Option<(Piece<'_>, Piece<'_>)> {
     let body = &raw[hash + 1..];
     let equals = body.find('=')?;
     let name = body[..equals].trim_start().trim_end_matches(blank);
-    let value = body[equals + 1..].trim_matches(blank);
+    let body = body.trim_end_matches(['\r', '\n']);
+    let behind = body.get(equals + 1..)?;
+    let mut value = behind.trim_matches(blank);
+    if value.is_empty() {
+        // Where there are blanks only, the last of them is the value.
+        value = behind.char_indices().next_back().map_or("", |(at, _)| &behind[at..]);
+    }
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.bytes().all(|b| b.is_ascii_alphanumeric());
     if !is_name || value.is_empty() {

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::go;
+
 /// A pattern, ready to match.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern(Vec<Token>);
@@ -24,7 +26,8 @@ pub enum PatternError {
 impl Pattern {
     pub fn new(text: &str) -> Result<Self, PatternError> {
         let mut tokens = Vec::new();
-        let mut chars = text.chars();
+        // As Go's scanner does, which BuildKit uses.
+        let mut chars = text.strip_prefix('\u{feff}').unwrap_or(text).chars();
         while let Some(c) = chars.next() {
             tokens.push(match c {
                 '*' => Token::Many,
@@ -103,7 +106,13 @@ impl Pattern {
             // An empty match right behind another match is no match of its own.
             if length > 0 || at == 0 || at > copied {
                 out.extend(&chars[copied..at]);
-                out.push_str(replacement);
+                match all {
+                    true => {
+                        let matched: String = chars[at..at + length].iter().collect();
+                        out.push_str(&go::replacement(replacement, &matched));
+                    }
+                    false => out.push_str(replacement),
+                }
                 copied = at + length;
                 if !all {
                     break;

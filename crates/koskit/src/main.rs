@@ -1,6 +1,7 @@
 //! The command line: arguments, progress and words. What a command does is in other crates.
 
 mod build;
+mod debug;
 mod error;
 mod images;
 mod inspect;
@@ -46,6 +47,8 @@ enum Command {
     Inspect(inspect::Arguments),
     Lower(lower::Arguments),
     Version(version::Arguments),
+    #[command(subcommand)]
+    Debug(debug::Command),
     #[command(hide = true, subcommand)]
     Sdk(sdk::Command),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Lower(arguments) => lower::write(&arguments),
         Command::Version(arguments) => version::version(&arguments),
+        Command::Debug(command) => debug::debug(&command),
         Command::Sdk(sdk::Command::Import(arguments)) => sdk::import(&arguments),
     };
     match done {
