@@ -8,7 +8,6 @@ mod inspect;
 mod lower;
 mod names;
 mod output;
-mod progress;
 mod run;
 mod sdk;
 mod version;

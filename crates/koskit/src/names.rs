@@ -101,18 +101,7 @@ pub fn pairs(what: &str, given: &[String]) -> Result<BTreeMap<String, String>> {
 
 /// A time as an image's configuration has it: RFC 3339, in UTC. Seconds since 1970, from 0 on.
 pub fn created(seconds: i64) -> String {
-    // Days to a date: Howard Hinnant's civil_from_days, with years that begin in March.
-    let days = seconds / 86400 + 719_468;
-    let era = days / 146_097;
-    let day = days % 146_097;
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}Z")
+    koskit_progress::Time::new(seconds, 0).to_string()
 }
 
 #[cfg(test)]

@@ -57,11 +57,6 @@ impl Paint {
         Self(is_live() && !refused)
     }
 
-    /// No colours.
-    pub fn off() -> Self {
-        Self(false)
-    }
-
     /// Whether there are colours.
     pub fn is_on(self) -> bool {
         self.0
@@ -77,12 +72,6 @@ impl Paint {
 pub fn is_live() -> bool {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
     io::stderr().is_terminal() && !dumb
-}
-
-/// Columns of the terminal that standard error is.
-pub fn width() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
-    Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
 /// Text in columns, as wide as their widest cell and three spaces apart.

@@ -1,0 +1,91 @@
+//! Who runs a build graph.
+//!
+//! Whatever comes before (the Dockerfile, the graph) and after (labels, names, outputs) is the
+//! same for all engines.
+
+use crate::build::epoch::dated;
+use crate::build::events::Events;
+use crate::build::failure;
+use crate::names;
+use anyhow::Result;
+use koskit_frontend::{Build, ImageConfig};
+use koskit_image::{Layer, Store};
+use koskit_llb::{Graph, Inputs};
+use koskit_progress::Progress;
+use koskit_solver::Solver;
+
+/// What runs a build graph.
+pub enum Engine {
+    /// The solver in this process.
+    Embedded(Box<Solver>),
+}
+
+/// What is to be run.
+pub struct Request<'a> {
+    /// The graph, and the configuration of the image.
+    pub build: &'a Build,
+    /// What it takes from outside.
+    pub inputs: &'a Inputs,
+    /// Run all steps, even those whose result is known.
+    pub no_cache: bool,
+    /// SOURCE_DATE_EPOCH.
+    pub epoch: i64,
+}
+
+/// What came of it.
+pub struct Made {
+    /// The configuration, with its history and dates; its `rootfs` is empty.
+    pub config: ImageConfig,
+    /// The layers, in the store, the lowest first.
+    pub layers: Vec<Layer>,
+}
+
+impl Engine {
+    /// Makes an engine ready. This enters namespaces, and so comes before any thread.
+    ///
+    /// # Errors
+    /// The machine lacks what it needs.
+    pub fn open(store: &Store) -> Result<Self> {
+        let solver = Solver::new(store.clone(), names::cache()?)?;
+        Ok(Self::Embedded(Box::new(solver)))
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) => "koskit",
+        }
+    }
+
+    /// Runs a graph, and shows what happens.
+    ///
+    /// # Errors
+    /// The first step that fails, with its place in the Dockerfile.
+    pub fn solve(&self, request: &Request<'_>, progress: &Progress) -> Result<Made> {
+        match self {
+            Self::Embedded(solver) => embedded(solver, request, progress),
+        }
+    }
+}
+
+fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Result<Made> {
+    let build = request.build;
+    let graph = Graph::new(&build.definition)?;
+    let options = koskit_solver::Options {
+        no_cache: request.no_cache,
+        epoch: request.epoch,
+        ..koskit_solver::Options::default()
+    };
+    let events = Events::new(&graph, progress);
+    let solved = solver.solve(&graph, request.inputs, &options, &|event| events.tell(&event));
+    let solved = match solved {
+        Ok(solved) => solved,
+        Err(error) => {
+            events.failed(&error);
+            return Err(failure::of_step(error, &graph, &build.source));
+        }
+    };
+    let mut config = dated(build.config.clone(), request.epoch);
+    solved.mark_empty(config.history.iter_mut().map(|entry| &mut entry.empty_layer));
+    Ok(Made { config, layers: solved.layers })
+}
