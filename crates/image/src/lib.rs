@@ -17,6 +17,7 @@ mod export;
 mod image;
 mod json;
 pub mod layer;
+mod remote;
 mod store;
 mod tree;
 
@@ -25,5 +26,6 @@ pub use error::Error;
 pub use image::{Image, Layer};
 pub use layer::{LayerError, Limits};
 pub use oci_spec::image as oci;
+pub use remote::Fetch;
 pub use store::{Store, Tagged};
 pub use tree::{Node, NodeKind, ResolveError, Tree};

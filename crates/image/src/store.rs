@@ -4,6 +4,7 @@
 //! oci-layout      the layout's version
 //! index.json      one descriptor for each name
 //! blobs/sha256/   manifests, indexes, configurations, layers, each named by its digest
+//! sources/        for layers that are not here, the images in registries that have them
 //! ingest/         blobs that are being written
 //! lock            held while index.json is changed
 //! ```
@@ -180,11 +181,12 @@ impl Store {
     /// [`ImageConfiguration`] or JSON with more than that; its `rootfs` is set here.
     ///
     /// # Errors
-    /// The configuration is not valid, a layer is not in the store, or that cannot be written.
+    /// The configuration is not valid, a layer is neither in the store nor known to be in a
+    /// registry ([`Store::note_source`]), or the store cannot be written.
     pub fn add_image(&self, config: &impl Serialize, layers: &[Layer]) -> Result<Image, Error> {
         let what = "the image's configuration";
         let invalid = |why: &str| Error::Invalid { what: what.into(), why: why.into() };
-        if let Some(layer) = layers.iter().find(|layer| !self.has_blob(&layer.digest)) {
+        if let Some(layer) = layers.iter().find(|layer| !self.can_have(&layer.digest)) {
             return Err(Error::MissingBlob(layer.digest.clone()));
         }
         let config = serde_json::to_value(config);

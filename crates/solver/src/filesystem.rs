@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use koskit_image::{Layer, Store};
+use koskit_image::{Fetch, Layer, Store};
 use koskit_llb::{Digest, Patterns};
 
 use crate::Problem;
@@ -138,10 +138,15 @@ impl Layers {
         self.parts.iter().map(depth).sum()
     }
 
-    /// The layers as directories, unpacked if they must be.
-    pub fn snapshot(&self, snapshots: &Snapshots, store: &Store) -> Result<Snapshot, Problem> {
+    /// The layers as directories, fetched and unpacked if they must be.
+    pub fn snapshot(
+        &self,
+        snapshots: &Snapshots,
+        store: &Store,
+        fetch: Option<&dyn Fetch>,
+    ) -> Result<Snapshot, Problem> {
         let parts = self.parts.iter().map(|part| match part {
-            Part::Image(image, from) => Ok(image.snapshot(snapshots, store)?.above(*from)),
+            Part::Image(image, from) => Ok(image.snapshot(snapshots, store, fetch)?.above(*from)),
             Part::Made(snapshot) => Ok(snapshot.clone()),
         });
         let parts = parts.collect::<Result<Vec<_>, Problem>>()?;
@@ -164,11 +169,16 @@ impl Layers {
 }
 
 impl Image {
-    fn snapshot(&self, snapshots: &Snapshots, store: &Store) -> Result<Snapshot, Problem> {
+    fn snapshot(
+        &self,
+        snapshots: &Snapshots,
+        store: &Store,
+        fetch: Option<&dyn Fetch>,
+    ) -> Result<Snapshot, Problem> {
         let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         match &*snapshot {
             Some(known) => Ok(known.clone()),
-            None => Ok(snapshot.insert(snapshots.image(store, &self.layers)?).clone()),
+            None => Ok(snapshot.insert(snapshots.image(store, &self.layers, fetch)?).clone()),
         }
     }
 }

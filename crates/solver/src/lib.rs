@@ -37,6 +37,7 @@ pub use error::{Problem, SolveError};
 pub use event::Event;
 pub use exec::Stream;
 pub use files::{FileError, Place};
+pub use koskit_image::Fetch;
 pub use solver::{Options, Solved, Solver};
 
 /// Must be the first thing that a program does which solves graphs: a process in a container

@@ -30,27 +30,28 @@
 //! With many users (see [`Ids::Many`]) some files belong to subordinate ones, and the user cannot
 //! remove them but in a namespace with the same mapping: `podman unshare rm -rf …` is one.
 
-use std::fs::{self, File};
+mod combine;
+mod layers;
+mod record;
+mod work;
+
+use std::error::Error as StdError;
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use koskit_image::layer::{OverlayXattr, Ownership, PackOptions, UnpackOptions, unpack};
-use koskit_image::{Layer, LayerError, Store, oci};
+use koskit_image::LayerError;
+use koskit_image::layer::Ownership;
 use koskit_llb::Digest;
-use rustix::fs::{CWD, FlockOperation, RenameFlags, Timespec, Timestamps, flock, renameat_with};
-use serde::{Deserialize, Serialize};
+use rustix::fs::{CWD, Timespec, Timestamps};
 use thiserror::Error;
 
 use crate::namespace::{self, Ids};
-use crate::overlay::{Overlay, detach};
-
-mod combine;
-
-/// The layer that an image brought: it is what it is, whatever the latest time is to be.
-const FROM_IMAGE: &str = "layer-image.json";
+use crate::overlay::Overlay;
+use record::{Record, layer_name, read_json};
+pub use work::{Active, View};
 
 /// What goes wrong with snapshots.
 #[derive(Debug, Error)]
@@ -88,6 +89,17 @@ pub enum SnapshotError {
         #[source]
         source: LayerError,
     },
+    /// A layer that is elsewhere and cannot be brought here.
+    #[error("the layer {digest} of {image} cannot be fetched")]
+    Fetch {
+        /// The blob's digest.
+        digest: Digest,
+        /// The image that it was to come from.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] koskit_image::Error),
@@ -106,46 +118,6 @@ pub struct Snapshots {
 pub struct Snapshot {
     /// The names of the layers, lowest first.
     layers: Vec<String>,
-}
-
-/// A file system that is being made of a snapshot: mounted, and writable. Without
-/// [`Active::commit`] it leaves nothing.
-#[derive(Debug)]
-pub struct Active {
-    work: Work,
-    parent: Snapshot,
-}
-
-/// A snapshot, mounted. Nothing must be written to it.
-#[derive(Debug)]
-pub struct View {
-    work: Work,
-}
-
-/// A locked directory in `active`, removed at the end.
-#[derive(Debug)]
-struct Work {
-    snapshots: Snapshots,
-    name: String,
-    mounted: bool,
-    _lock: File,
-}
-
-/// `snapshot.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    key: String,
-    /// The names of the layers below, lowest first.
-    below: Vec<String>,
-}
-
-/// `layer-TIME.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Packed {
-    media_type: oci::MediaType,
-    digest: String,
-    size: u64,
-    diff_id: String,
 }
 
 impl Snapshot {
@@ -261,189 +233,6 @@ impl Snapshots {
         Ok(View { work })
     }
 
-    /// The file system of an image's layers, lowest first. Each is unpacked the first time that
-    /// it is seen on those below it.
-    ///
-    /// # Errors
-    /// A layer is missing, damaged or hostile, or the cache cannot be written.
-    pub fn image(&self, store: &Store, layers: &[Layer]) -> Result<Snapshot, SnapshotError> {
-        let mut snapshot = Snapshot::scratch();
-        let mut chain = String::new();
-        for layer in layers {
-            // The chain ID of the OCI's image specification, config.md.
-            chain = match chain.as_str() {
-                "" => layer.diff_id.to_string(),
-                below => Digest::of(format!("{below} {}", layer.diff_id).as_bytes()).to_string(),
-            };
-            let key = Digest::of(format!("image {chain}").as_bytes());
-            snapshot = match self.get(&key)? {
-                Some(snapshot) => snapshot,
-                None => self.unpack(store, &snapshot, layer, &key)?,
-            };
-            self.remember(&snapshot, FROM_IMAGE, layer)?;
-        }
-        Ok(snapshot)
-    }
-
-    /// The layers of a snapshot, lowest first. Those that came with an image are that image's;
-    /// others are packed the first time that they are wanted.
-    ///
-    /// # Errors
-    /// A file system has what no layer can have, or the store cannot be written.
-    pub fn layers(
-        &self,
-        store: &Store,
-        snapshot: &Snapshot,
-        options: &PackOptions,
-    ) -> Result<Vec<Layer>, SnapshotError> {
-        let depths = 1..=snapshot.layers.len();
-        let stacks = depths.map(|depth| Snapshot { layers: snapshot.layers[..depth].to_vec() });
-        stacks.map(|stack| self.top(store, &stack, options)).collect()
-    }
-
-    /// For each layer of a snapshot, lowest first, whether it differs from what it was made on.
-    ///
-    /// # Errors
-    /// The cache cannot be read.
-    pub fn changed(&self, snapshot: &Snapshot) -> Result<Vec<bool>, SnapshotError> {
-        let root = |name: &str| {
-            let files = self.layer(name).join("files");
-            let metadata = fs::symlink_metadata(&files).map_err(failed("read", &files))?;
-            Ok::<_, SnapshotError>((metadata.mode() & 0o7777, metadata.uid(), metadata.gid()))
-        };
-        let changed = snapshot.layers.iter().map(|name| {
-            let files = self.layer(name).join("files");
-            let mut names = fs::read_dir(&files).map_err(failed("read", &files))?;
-            if names.next().is_some() {
-                return Ok(true);
-            }
-            let below = self.record(name)?.and_then(|record| record.below.last().cloned());
-            Ok(root(name)? != below.map_or(Ok((0o755, 0, 0)), |below| root(&below))?)
-        });
-        changed.collect()
-    }
-
-    /// The topmost layer.
-    fn top(
-        &self,
-        store: &Store,
-        snapshot: &Snapshot,
-        options: &PackOptions,
-    ) -> Result<Layer, SnapshotError> {
-        let name = snapshot.layers.last().expect("the caller has one");
-        let directory = self.layer(name);
-        let own = match options.latest {
-            None => "layer.json".into(),
-            Some(latest) => format!("layer-{latest}.json"),
-        };
-        for file in [FROM_IMAGE, &own] {
-            let packed: Option<Packed> = read_json(&directory.join(file))?;
-            let layer = packed.and_then(Packed::layer);
-            if let Some(layer) = layer.filter(|layer| store.has_blob(&layer.digest)) {
-                return Ok(layer);
-            }
-        }
-        let layer = store.add_layer(&directory.join("files"), options)?;
-        self.remember(snapshot, &own, &layer)?;
-        Ok(layer)
-    }
-
-    /// Notes that a snapshot's topmost layer is this one.
-    fn remember(
-        &self,
-        snapshot: &Snapshot,
-        file: &str,
-        layer: &Layer,
-    ) -> Result<(), SnapshotError> {
-        let name = snapshot.layers.last().expect("the caller has one");
-        let path = self.layer(name).join(file);
-        let packed = Packed {
-            media_type: layer.media_type.clone(),
-            digest: layer.digest.to_string(),
-            size: layer.size,
-            diff_id: layer.diff_id.to_string(),
-        };
-        write_json(&path, &packed)
-    }
-
-    fn unpack(
-        &self,
-        store: &Store,
-        parent: &Snapshot,
-        layer: &Layer,
-        key: &Digest,
-    ) -> Result<Snapshot, SnapshotError> {
-        let work = self.work()?;
-        let files = work.path().join("files");
-        fs::create_dir(&files).map_err(failed("make", &files))?;
-        self.copy_root(parent, &files).map_err(failed("make", &files))?;
-        let lower = parent.layers.iter().rev().map(|name| self.layer(name).join("files"));
-        let options = UnpackOptions {
-            ownership: self.ownership,
-            overlay: OverlayXattr::User,
-            lower: lower.collect(),
-            ..UnpackOptions::default()
-        };
-        unpack(store.layer(layer)?, &files, &options)
-            .map_err(|source| SnapshotError::Unpack { digest: layer.digest.clone(), source })?;
-        work.keep(key, parent)
-    }
-
-    /// A locked directory of its own.
-    fn work(&self) -> Result<Work, SnapshotError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        // Against remove_leftovers, between the making of the directory and its lock.
-        let _lock = self.lock(FlockOperation::LockShared)?;
-        loop {
-            let next = NEXT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{}-{next}", std::process::id());
-            let path = self.root.join("active").join(&name);
-            match fs::DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => {}
-                // A process of another PID namespace, or one that was killed.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(e) => return Err(failed("make", &path)(e)),
-            }
-            let lock = path.join("lock");
-            let file = File::create_new(&lock).map_err(failed("make", &lock))?;
-            flock(&file, FlockOperation::LockExclusive)
-                .map_err(|e| failed("lock", &lock)(e.into()))?;
-            return Ok(Work { snapshots: self.clone(), name, mounted: false, _lock: file });
-        }
-    }
-
-    /// Removes what nobody has locked.
-    fn remove_leftovers(&self) -> Result<(), SnapshotError> {
-        let active = self.root.join("active");
-        let entries = fs::read_dir(&active).map_err(failed("read", &active))?;
-        let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
-        let paths = paths.map_err(failed("read", &active))?;
-        if paths.is_empty() {
-            return Ok(());
-        }
-        let _lock = self.lock(FlockOperation::LockExclusive)?;
-        for path in paths {
-            let free = match File::open(path.join("lock")) {
-                Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
-                Err(e) => e.kind() == io::ErrorKind::NotFound,
-            };
-            if free {
-                // A process of the killed build may be dying and still write: then the next one
-                // that opens has another try.
-                let _ = fs::remove_dir_all(&path);
-            }
-        }
-        Ok(())
-    }
-
-    fn lock(&self, operation: FlockOperation) -> Result<File, SnapshotError> {
-        let path = self.root.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(failed("open", &path))?;
-        flock(&file, operation).map_err(|e| failed("lock", &path)(e.into()))?;
-        Ok(file)
-    }
-
     fn layer(&self, name: &str) -> PathBuf {
         self.root.join("layers").join(name)
     }
@@ -481,145 +270,6 @@ impl Snapshots {
         };
         fs::set_permissions(upper, fs::Permissions::from_mode(mode))
     }
-}
-
-impl Active {
-    /// Where it is mounted.
-    pub fn path(&self) -> PathBuf {
-        self.work.path().join("merged")
-    }
-
-    /// Makes it a snapshot with a key, and unmounts it. If there is one with this key already,
-    /// that is the snapshot.
-    ///
-    /// # Errors
-    /// The cache cannot be written.
-    pub fn commit(self, key: &Digest) -> Result<Snapshot, SnapshotError> {
-        self.work.keep(key, &self.parent)
-    }
-}
-
-impl View {
-    /// Where it is mounted.
-    pub fn path(&self) -> PathBuf {
-        self.work.path().join("merged")
-    }
-}
-
-impl Work {
-    fn path(&self) -> PathBuf {
-        self.snapshots.root.join("active").join(&self.name)
-    }
-
-    fn mount(&mut self, overlay: &Overlay) -> Result<(), SnapshotError> {
-        let target = Path::new("active").join(&self.name).join("merged");
-        overlay.mount(&self.snapshots.root, &target).map_err(|source| SnapshotError::Mount {
-            layers: overlay.lower.len(),
-            path: self.snapshots.root.to_path_buf(),
-            hint: mount_hint(&self.snapshots.root),
-            source,
-        })?;
-        self.mounted = true;
-        Ok(())
-    }
-
-    fn unmount(&mut self) -> Result<(), SnapshotError> {
-        if self.mounted {
-            let merged = self.path().join("merged");
-            detach(&merged).map_err(failed("unmount", &merged))?;
-            self.mounted = false;
-        }
-        Ok(())
-    }
-
-    fn keep(mut self, key: &Digest, parent: &Snapshot) -> Result<Snapshot, SnapshotError> {
-        self.unmount()?;
-        let directory = self.path();
-        for name in ["merged", "work"] {
-            let path = directory.join(name);
-            if path.exists() {
-                fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
-            }
-        }
-        let record = Record { key: key.to_string(), below: parent.layers.clone() };
-        write_json(&directory.join("snapshot.json"), &record)?;
-        let name = layer_name(key);
-        let to = self.snapshots.layer(&name);
-        if let Err(e) = fs::rename(&directory, &to) {
-            if let Some(other) = self.snapshots.get(key)? {
-                return Ok(other);
-            }
-            // What is there is no snapshot any more: it takes our place, to be removed.
-            let exchange = RenameFlags::EXCHANGE;
-            renameat_with(CWD, &directory, CWD, &to, exchange)
-                .map_err(|_| failed("make", &to)(e))?;
-        }
-        // It was needed until now, lest somebody takes the directory for a leftover.
-        let _ = fs::remove_file(to.join("lock"));
-        let mut layers = parent.layers.clone();
-        layers.push(name);
-        Ok(Snapshot { layers })
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        // After a rename there is nothing, or what was in its place. What fails here is left to
-        // the next build.
-        let _ = self.unmount();
-        let _ = fs::remove_dir_all(self.path());
-    }
-}
-
-impl Packed {
-    fn layer(self) -> Option<Layer> {
-        Some(Layer {
-            media_type: self.media_type,
-            digest: self.digest.parse().ok()?,
-            size: self.size,
-            diff_id: self.diff_id.parse().ok()?,
-        })
-    }
-}
-
-/// What may help where overlayfs does not take a directory.
-fn mount_hint(cache: &Path) -> &'static str {
-    /// OVERLAYFS_SUPER_MAGIC.
-    const OVERLAYFS: u64 = 0x794c_7630;
-    match rustix::fs::statfs(cache) {
-        Ok(found) if found.f_type as u64 == OVERLAYFS => {
-            "it is on an overlay itself, as in a container; set XDG_CACHE_HOME to a directory on \
-             another file system, such as a volume or a tmpfs"
-        }
-        _ => {
-            "that takes Linux 5.11 or newer, and a file system with extended attributes; set \
-             XDG_CACHE_HOME to a directory on another one"
-        }
-    }
-}
-
-/// The directory of a key: short, so that many fit into the options of a mount.
-fn layer_name(key: &Digest) -> String {
-    key.hex()[..32].into()
-}
-
-fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, SnapshotError> {
-    match fs::read(path) {
-        // What cannot be read is as good as absent: it is made again.
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(failed("read", path)(e)),
-    }
-}
-
-/// Writes a file at once or not at all.
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), SnapshotError> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    let temporary = path.with_extension(format!("{}-{next}", std::process::id()));
-    let bytes = serde_json::to_vec(value).expect("it has string keys only");
-    fs::write(&temporary, bytes).map_err(failed("write", &temporary))?;
-    fs::rename(&temporary, path).map_err(failed("write", path))
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {

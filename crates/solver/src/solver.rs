@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use koskit_image::{Layer, Store};
+use koskit_image::{Fetch, Layer, Store};
 use koskit_llb::{Graph, Inputs};
 
 use crate::cache::Aliases;
@@ -17,11 +17,12 @@ use crate::snapshot::Snapshots;
 use crate::{Event, SolveError, namespace};
 
 /// Builds graphs. Any number of processes may use the same store and the same cache at once.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Solver {
     pub(crate) store: Store,
     pub(crate) snapshots: Snapshots,
     pub(crate) aliases: Aliases,
+    pub(crate) fetch: Option<Arc<dyn Fetch>>,
 }
 
 /// How a graph is built.
@@ -78,9 +79,16 @@ impl Solver {
             namespace::enter()?;
             let snapshots = Snapshots::open(cache)?;
             let aliases = Aliases::open(snapshots.path().join("keys"))?;
-            Ok(Self { store: store.clone(), snapshots, aliases })
+            Ok(Self { store: store.clone(), snapshots, aliases, fetch: None })
         };
         open(&cache.into()).map_err(|problem| SolveError { vertex: None, problem })
+    }
+
+    /// A solver that can have layers of images that are not in the store. Without this, a build
+    /// that needs such a layer's files fails.
+    #[must_use]
+    pub fn with_fetch(self, fetch: Arc<dyn Fetch>) -> Self {
+        Self { fetch: Some(fetch), ..self }
     }
 
     /// Builds a graph, and tells what happens meanwhile. `tell` is called from several threads.

@@ -69,7 +69,7 @@ impl Build<'_> {
 
     /// All layers of a file system as directories.
     pub fn snapshot(&self, layers: &Layers) -> Result<Snapshot, Problem> {
-        layers.snapshot(&self.solver.snapshots, &self.solver.store)
+        layers.snapshot(&self.solver.snapshots, &self.solver.store, self.solver.fetch.as_deref())
     }
 
     /// A file system as layers. A context becomes one, with all that is in it.

@@ -31,7 +31,8 @@ fn image(name: &str, platform: Option<&Platform>, store: &Store) -> Result<FileS
     let reference: Reference = name.parse().map_err(invalid)?;
     let host = Platform::host();
     let image = store.resolve(&reference, platform.unwrap_or(&host))?;
-    if let Some(layer) = image.layers.iter().find(|layer| !store.has_blob(&layer.digest)) {
+    // Those that are elsewhere are fetched when a step needs their files.
+    if let Some(layer) = image.layers.iter().find(|layer| !store.can_have(&layer.digest)) {
         return Err(Error::MissingBlob(layer.digest.clone()).into());
     }
     Ok(FileSystem::Layers(Arc::new(Layers::image(image.layers))))

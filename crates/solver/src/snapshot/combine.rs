@@ -8,7 +8,7 @@
 //! that it is put into, as BuildKit has it for its merge op.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -20,7 +20,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{Snapshot, SnapshotError, Snapshots, failed, fs};
+use super::{Snapshot, SnapshotError, Snapshots, failed};
 use crate::rooted::Root;
 use koskit_llb::Digest;
 

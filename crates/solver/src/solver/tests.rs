@@ -18,6 +18,8 @@ use crate::exec::ExecError;
 use crate::testing::inside;
 use crate::{Problem, Stream};
 
+mod lazy;
+
 /// A store, a cache and a context in a directory.
 pub(crate) struct World {
     pub store: Store,
