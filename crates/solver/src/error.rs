@@ -54,6 +54,32 @@ pub enum Problem {
     /// A source of which nothing is known.
     #[error("the build needs the local directory {0:?}, which it was not given")]
     NoLocal(String),
+    /// A secret of which nothing is known.
+    #[error(
+        "the build needs the secret {0:?}, which it was not given: add --secret id={0},src=FILE"
+    )]
+    NoSecret(String),
+    /// A secret that cannot be read.
+    #[error("the secret {id:?} cannot be used")]
+    Secret {
+        /// Its ID.
+        id: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// An agent of which nothing is known.
+    #[error("the build needs an SSH agent, which it was not given: add --ssh {0}")]
+    NoSsh(String),
+    /// An agent that cannot be handed on.
+    #[error("the SSH agent {id:?} cannot be used")]
+    Ssh {
+        /// Its ID.
+        id: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// What this solver does not do.
     #[error("koskit's builder cannot do this: {0}")]
     Unsupported(String),

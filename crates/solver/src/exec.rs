@@ -28,6 +28,7 @@
 mod mounts;
 mod network;
 mod program;
+mod secret;
 mod stage;
 mod stubs;
 mod user;
@@ -48,6 +49,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use secret::Hidden;
 pub(crate) use stage::init;
 use stubs::Stubs;
 
@@ -64,8 +66,14 @@ pub struct Process {
     pub cwd: String,
     /// `USER` or `USER:GROUP`, each a name or a number; empty is root.
     pub user: String,
+    /// Variables that nothing shows, by name.
+    pub secret_env: Vec<(String, Hidden)>,
     /// The name of the host; empty is `koskit`.
     pub hostname: String,
+    /// More lines of `/etc/hosts`: names and addresses.
+    pub hosts: Vec<(String, String)>,
+    /// The statuses with which it ends well; none is 0 alone.
+    pub valid_exit_codes: Vec<i32>,
     /// Which network it sees.
     pub network: Network,
     /// File systems in its root, in the order in which they are mounted.
@@ -107,6 +115,15 @@ pub enum MountSource {
     Tmpfs {
         /// The largest size in bytes.
         size: Option<u64>,
+    },
+    /// A file in memory that nothing shows.
+    Secret {
+        /// What it holds.
+        content: Hidden,
+        /// Whose it is: user and group.
+        owner: (u32, u32),
+        /// Its permissions.
+        mode: u32,
     },
 }
 
@@ -168,6 +185,11 @@ pub enum ExecError {
 }
 
 impl ExecError {
+    /// That a command was cancelled before it began.
+    pub(crate) fn cancelled(args: &[String]) -> Self {
+        Self::Cancelled { command: shown(args) }
+    }
+
     /// What to do about it, where the machine may be to blame rather than the command.
     pub fn hint(&self) -> Option<String> {
         let single = matches!(self, Self::Exit { .. }) && namespace::ids() == Ids::Single;
@@ -231,7 +253,8 @@ pub fn run(
     stubs.remove();
     match result? {
         _ if cancel.is_cancelled() => Err(ExecError::Cancelled { command }),
-        Some(Report::Exit(0)) => Ok(()),
+        Some(Report::Exit(0)) if process.valid_exit_codes.is_empty() => Ok(()),
+        Some(Report::Exit(code)) if process.valid_exit_codes.contains(&code) => Ok(()),
         Some(Report::Exit(code)) => Err(ExecError::Exit { command, code }),
         Some(Report::Signal(signal)) => Err(ExecError::Signal { command, signal }),
         Some(Report::Failed(why)) => Err(failed(why)),

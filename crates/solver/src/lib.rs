@@ -15,6 +15,7 @@
 //! `files` (paths in a file system that nobody trusts, and what COPY does there) and [`exec`] (a
 //! process in such a file system).
 
+mod agent;
 mod cache;
 mod error;
 mod event;

@@ -51,6 +51,7 @@ use thiserror::Error;
 use crate::namespace::{self, Ids};
 use crate::overlay::Overlay;
 use record::{Record, layer_name, read_json};
+pub(crate) use work::Temporary;
 pub use work::{Active, View};
 
 /// What goes wrong with snapshots.
@@ -219,6 +220,15 @@ impl Snapshots {
         let upper = Some((relative.join("files"), relative.join("work")));
         work.mount(&Overlay { lower: self.lower(parent, 1), upper })?;
         Ok(Active { work, parent: parent.clone() })
+    }
+
+    /// A directory for what is needed for a while, or is to become a snapshot.
+    pub(crate) fn temporary(&self) -> Result<Temporary, SnapshotError> {
+        let work = self.work()?;
+        let files = work.path().join("files");
+        fs::create_dir(&files).map_err(failed("make", &files))?;
+        self.copy_root(&Snapshot::scratch(), &files).map_err(failed("make", &files))?;
+        Ok(Temporary { work })
     }
 
     /// Mounts a snapshot, to be read.

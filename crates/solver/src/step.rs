@@ -8,7 +8,7 @@ use prost::Message as _;
 
 use crate::Problem;
 use crate::cache::KeyBuilder;
-use crate::files::{Changes, Filter, Find, ModeChange, Root, Target};
+use crate::files::{Changes, Filter, Find, Root, Target};
 use crate::filesystem::{Context, FileSystem, Layers, Piece};
 use crate::ops::Build;
 use crate::snapshot::{Active, Snapshot};
@@ -83,8 +83,7 @@ impl Build<'_> {
 
     fn copy_context(&self, context: &Context) -> Result<Layers, Problem> {
         let view = context.view()?;
-        let find = Find { follow: true, wildcard: false, allow_none: false, contents: true };
-        let mut all = view.select("/", find, &Filter::default())?;
+        let mut all = view.select("/", Find::all(), &Filter::default())?;
         let key = KeyBuilder::new("context").with(self.options.epoch.to_le_bytes());
         let key = key.with(all.digest(&view)?).finish();
         if let Some(known) = self.solver.snapshots.get(&key)? {
@@ -93,16 +92,8 @@ impl Build<'_> {
         let active = self.solver.snapshots.prepare(&Snapshot::scratch())?;
         let root = Root::open(&active.path())?;
         let ownership = self.solver.snapshots.ownership();
-        let target = Target {
-            path: "/".into(),
-            owner: None,
-            mode: ModeChange::Keep,
-            parents: true,
-            contents: true,
-            time: None,
-        };
         let changes = Changes { root: &root, ownership, epoch: self.options.epoch };
-        changes.copy(&all, &view, &target)?;
+        changes.copy(&all, &view, &Target::root())?;
         drop(root);
         let made = active.commit(&key)?;
         Ok(Layers::made(key, &Layers::scratch(), &made))

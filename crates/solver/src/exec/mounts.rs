@@ -18,6 +18,7 @@ use rustix::mount::{
 
 use super::stage::failed;
 use super::{Mount, MountSource, Process, stubs};
+use crate::namespace::{self, Ids};
 use crate::rooted::Root;
 
 /// No setuid programs, devices or programs at all.
@@ -76,14 +77,17 @@ pub(super) fn mount_all(
         let flags = DATA | MountFlags::RDONLY;
         mount("sysfs", in_proc(&target), "sysfs", flags, None).map_err(failed("mount /sys"))
     });
-    let hosts =
+    let mut hosts =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in &process.hosts {
+        hosts += &format!("{address}\t{name}\n");
+    }
     mount_text(&root, &dev, "/etc/hosts", &hosts)?;
     if let Some(text) = resolv_conf {
         mount_text(&root, &dev, "/etc/resolv.conf", text)?;
     }
     for wanted in &process.mounts {
-        mount_one(&root, wanted)
+        mount_one(&root, &dev, wanted)
             .map_err(|why| format!("{} cannot be mounted: {why}", wanted.target))?;
     }
     Ok(())
@@ -116,7 +120,7 @@ fn mount_dev(root: &Root) -> Result<OwnedFd, String> {
         }
         // Others borrow the machine's.
         let action = format!("make /dev/{name}");
-        let file = make_file(dev.as_fd(), name, "").map_err(failed(&action))?;
+        let file = make_file(dev.as_fd(), name, b"").map_err(failed(&action))?;
         match mount_bind(format!("/dev/{name}"), in_proc(&file)) {
             Ok(()) => {}
             Err(rustix::io::Errno::NOENT) => {
@@ -182,18 +186,38 @@ fn mount_proc(root: &Root) -> Result<(), String> {
 /// Mounts a text over a file, if there is one. The text is a file of `/dev` that has lost its
 /// name: it goes with the namespace, and the command may write to it.
 fn mount_text(root: &Root, dev: &OwnedFd, at: &str, text: &str) -> Result<(), String> {
-    const NAME: &str = ".text";
     let Ok(path) = root.resolve(Path::new(at)) else { return Ok(()) };
     let Some(target) = existing(root, &path).filter(|target| !is_directory(target)) else {
         return Ok(());
     };
     let action = format!("mount {at}");
-    let file = make_file(dev.as_fd(), NAME, text).map_err(failed(&action))?;
-    mount_bind(in_proc(&file), in_proc(&target)).map_err(failed(&action))?;
-    unlinkat(dev, NAME, AtFlags::empty()).map_err(failed(&action))
+    mount_file(dev, text.as_bytes(), &target, |_| Ok(())).map_err(failed(&action))
 }
 
-fn mount_one(root: &Root, wanted: &Mount) -> Result<(), String> {
+/// Mounts a new file in memory over another one. It has a name for as long as that takes.
+fn mount_file(
+    dev: &OwnedFd,
+    content: &[u8],
+    target: &OwnedFd,
+    prepare: impl FnOnce(&OwnedFd) -> io::Result<()>,
+) -> io::Result<()> {
+    const NAME: &str = ".unnamed";
+    let file = make_file(dev.as_fd(), NAME, content)?;
+    prepare(&file)?;
+    mount_bind(in_proc(&file), in_proc(target))?;
+    Ok(unlinkat(dev, NAME, AtFlags::empty())?)
+}
+
+/// Gives a file away. Where there is a single user, it is of use to that one only.
+fn set_owner(file: &OwnedFd, (uid, gid): (u32, u32)) -> io::Result<()> {
+    if namespace::ids() == Ids::Single {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    Ok(rustix::fs::fchown(file, Some(uid), Some(gid))?)
+}
+
+fn mount_one(root: &Root, dev: &OwnedFd, wanted: &Mount) -> Result<(), String> {
     let target = Path::new(&wanted.target);
     // A mount before this one may have covered what was made for it.
     let path = match stubs::is_file(&wanted.source)? {
@@ -227,6 +251,13 @@ fn mount_one(root: &Root, wanted: &Mount) -> Result<(), String> {
             let flags = MountFlags::NOSUID | MountFlags::NODEV;
             mount("tmpfs", in_proc(&target), "tmpfs", flags, data.as_c_str())
                 .map_err(failed("mount it"))?;
+        }
+        MountSource::Secret { content, owner, mode } => {
+            let prepare = |file: &OwnedFd| {
+                set_owner(file, *owner)?;
+                Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777))?)
+            };
+            mount_file(dev, &content.0, &target, prepare).map_err(failed("mount it"))?;
         }
     }
     if wanted.readonly {
@@ -308,11 +339,11 @@ fn in_proc(fd: &impl AsRawFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-fn make_file(parent: BorrowedFd<'_>, name: &str, text: &str) -> io::Result<OwnedFd> {
+fn make_file(parent: BorrowedFd<'_>, name: &str, content: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644))?;
     let mut file = File::from(file);
-    file.write_all(text.as_bytes())?;
+    file.write_all(content)?;
     Ok(file.into())
 }
 

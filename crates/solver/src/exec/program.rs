@@ -10,11 +10,14 @@ use std::ptr;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
+use super::Process;
+
 /// Where programs are, if the environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the program of a command, or says why not. An environment without HOME gets one.
-pub(super) fn execute(args: &[String], env: &[String], home: &str) -> String {
+pub(super) fn execute(process: &Process, home: &str) -> String {
+    let Process { args, env, .. } = process;
     let Some(name) = args.first() else { return "there is no command".into() };
     let variable = |name: &str| {
         let mut values = env.iter().rev();
@@ -24,17 +27,17 @@ pub(super) fn execute(args: &[String], env: &[String], home: &str) -> String {
         Ok(path) => path,
         Err(why) => return why,
     };
-    let mut env = env.to_vec();
-    if variable("HOME").is_none() {
-        env.push(format!("HOME={home}"));
-    }
-    let strings = |strings: &[String]| {
-        let strings = strings.iter().map(|s| CString::new(s.as_str()));
-        strings.collect::<Result<Vec<_>, _>>()
+    let home = variable("HOME").is_none().then(|| format!("HOME={home}").into_bytes());
+    let secrets = process.secret_env.iter();
+    let secrets = secrets.map(|(name, value)| [name.as_bytes(), b"=", &value.0].concat());
+    let env = env.iter().map(|entry| entry.clone().into_bytes()).chain(home).chain(secrets);
+    let args = args.iter().map(|arg| arg.clone().into_bytes());
+    let strings = |strings: &mut dyn Iterator<Item = Vec<u8>>| {
+        strings.map(CString::new).collect::<Result<Vec<_>, _>>()
     };
     let zero = || "a zero byte is in its arguments or environment".to_owned();
     let (Ok(program), Ok(args), Ok(env)) =
-        (CString::new(path.as_os_str().as_bytes()), strings(args), strings(&env))
+        (CString::new(path.as_os_str().as_bytes()), strings(&mut { args }), strings(&mut { env }))
     else {
         return zero();
     };

@@ -142,7 +142,7 @@ fn inner(control: &UnixStream, task: Task) -> Result<Infallible, String> {
     if poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0) {
         return Err("koskit has ended".into());
     }
-    Err(program::execute(&process.args, &process.env, &user.home))
+    Err(program::execute(&process, &user.home))
 }
 
 /// A sentence of what cannot be done.

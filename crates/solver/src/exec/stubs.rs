@@ -119,7 +119,11 @@ impl Stubs {
 
 /// Whether a file is to be mounted, rather than a directory.
 pub(super) fn is_file(source: &MountSource) -> Result<bool, String> {
-    let MountSource::Directory { root, selector } = source else { return Ok(false) };
+    let (root, selector) = match source {
+        MountSource::Directory { root, selector } => (root, selector),
+        MountSource::Tmpfs { .. } => return Ok(false),
+        MountSource::Secret { .. } => return Ok(true),
+    };
     let failed =
         |e: std::io::Error| format!("{selector:?}, which it mounts, cannot be opened: {e}");
     let source = Root::open(root).and_then(|root| root.open_at(Path::new(selector), OFlags::PATH));

@@ -51,6 +51,20 @@ pub(crate) struct Target {
     pub time: Option<i64>,
 }
 
+impl Target {
+    /// The root, to which all that is in another one is copied as it is.
+    pub fn root() -> Self {
+        Self {
+            path: "/".into(),
+            owner: None,
+            mode: ModeChange::Keep,
+            parents: true,
+            contents: true,
+            time: None,
+        }
+    }
+}
+
 /// What a file has besides its content.
 struct Attributes {
     mode: u32,

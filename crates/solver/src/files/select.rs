@@ -73,6 +73,13 @@ pub(crate) struct Find {
     pub contents: bool,
 }
 
+impl Find {
+    /// All that is in a directory, which is there.
+    pub fn all() -> Self {
+        Self { follow: true, wildcard: false, allow_none: false, contents: true }
+    }
+}
+
 /// Files that a COPY takes.
 #[derive(Debug)]
 pub(crate) struct Selection {

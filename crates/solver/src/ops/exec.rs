@@ -1,19 +1,22 @@
 //! Exec ops: a command, and the file systems that it sees.
 
-use std::fs::{self, File};
+mod cache_mount;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use koskit_llb::{Digest, pb};
-use pb::{CacheSharingOpt, MountType};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use koskit_llb::pb;
+use pb::MountType;
 
+use self::cache_mount::CacheMounts;
 use super::{Build, Outcome};
+use crate::agent::Agent;
 use crate::cache::KeyBuilder;
-use crate::exec::{self, Cancel, Mount, MountSource, Network, Process, Stream};
+use crate::exec::{self, Cancel, Hidden, Mount, MountSource, Network, Process, Stream};
+use crate::files::{self, Changes, Filter, Find, Root, Target};
 use crate::filesystem::{FileSystem, Layers};
-use crate::snapshot::{Active, Snapshot, Snapshots, View};
+use crate::namespace::{self, Ids};
+use crate::snapshot::{Active, Snapshot, Temporary, View};
 use crate::{Event, Problem};
 
 /// The file systems of a command, mounted.
@@ -22,10 +25,12 @@ struct Mounted {
     mounts: Vec<Mount>,
     /// What is changed and kept, in the order of the op's mounts.
     kept: Vec<Active>,
-    /// What ends with the command: views, file systems whose changes are dropped, locks.
+    /// What ends with the command: views, file systems whose changes are dropped, locks, agents
+    /// and the directories of their sockets.
     _views: Vec<View>,
     _dropped: Vec<Active>,
-    _locks: Vec<File>,
+    _caches: CacheMounts,
+    _agents: Vec<(Agent, Temporary)>,
 }
 
 impl Build<'_> {
@@ -61,9 +66,9 @@ impl Build<'_> {
             return Ok(Outcome { outputs: in_order(known), cached: true });
         }
 
-        let mounted =
-            Mounted::new(op, &self.solver.snapshots, &|input| self.snapshot(&inputs[input]))?;
-        let kept = mounted.run(op, self.cancel, &|stream, bytes| {
+        let secret_env = self.secret_env(op)?;
+        let mounted = self.mount_all(op, &inputs)?;
+        let kept = mounted.run(op, secret_env, self.cancel, &|stream, bytes| {
             (self.tell)(Event::Output { vertex: index, stream, bytes: bytes.to_vec() });
         })?;
         let mut made = Vec::new();
@@ -81,21 +86,15 @@ fn check(op: &pb::ExecOp) -> Result<(), Problem> {
     if op.security() != pb::SecurityMode::Sandbox {
         return unsupported("a RUN that is not in a sandbox (--security=insecure)");
     }
-    if !op.secretenv.is_empty() || !op.cdi_devices.is_empty() {
-        return unsupported("a RUN with secrets or devices");
+    if op.cdi_devices.iter().any(|device| !device.optional) {
+        return unsupported("a RUN with devices");
     }
-    if !meta.extra_hosts.is_empty() || !meta.ulimit.is_empty() || !meta.cgroup_parent.is_empty() {
-        return unsupported("a RUN with host names, limits or a cgroup of its own");
-    }
-    if !matches!(meta.valid_exit_codes.as_slice(), [] | [0]) {
-        return unsupported("a RUN that may fail");
+    if !meta.ulimit.is_empty() || !meta.cgroup_parent.is_empty() {
+        return unsupported("a RUN with limits or a cgroup of its own");
     }
     for mount in &op.mounts {
-        match mount.mount_type() {
-            MountType::Bind | MountType::Tmpfs => {}
-            MountType::Cache if mount.input == -1 => {}
-            MountType::Cache => return unsupported("a cache mount that begins with files"),
-            MountType::Secret | MountType::Ssh => return unsupported("a secret or ssh mount"),
+        if mount.output != -1 && mount.mount_type() != MountType::Bind {
+            return unsupported("a RUN that keeps what is in a mount of another type than bind");
         }
         if mount.dest == "/" && (mount.mount_type() != MountType::Bind || mount.readonly) {
             return unsupported("a RUN whose root cannot be changed");
@@ -107,35 +106,51 @@ fn check(op: &pb::ExecOp) -> Result<(), Problem> {
     Ok(())
 }
 
-impl Mounted {
-    /// Mounts all that an op names; `input` gives its inputs.
-    fn new(
-        op: &pb::ExecOp,
-        snapshots: &Snapshots,
-        input: &dyn Fn(usize) -> Result<Snapshot, Problem>,
-    ) -> Result<Self, Problem> {
-        let mut mounted = Self {
+impl Build<'_> {
+    /// Mounts all that an op names.
+    fn mount_all(&self, op: &pb::ExecOp, inputs: &[Arc<Layers>]) -> Result<Mounted, Problem> {
+        let snapshots = &self.solver.snapshots;
+        let ids: Vec<&str> = inputs.iter().map(|input| input.id.as_str()).collect();
+        let fill = |input: usize, to: &Path| self.copy_all(&inputs[input], to);
+        let caches = CacheMounts::lock(op, snapshots.path(), &ids, self.cancel, &fill)?;
+        let mut mounted = Mounted {
             root: PathBuf::new(),
             mounts: Vec::new(),
             kept: Vec::new(),
             _views: Vec::new(),
             _dropped: Vec::new(),
-            _locks: Vec::new(),
+            _caches: caches,
+            _agents: Vec::new(),
         };
         for mount in &op.mounts {
+            let selector = || mount.selector.clone();
             let source = match mount.mount_type() {
                 MountType::Tmpfs => {
                     let size = mount.tmpfs_opt.as_ref().map_or(0, |opt| opt.size);
                     MountSource::Tmpfs { size: u64::try_from(size).ok().filter(|&size| size > 0) }
                 }
                 MountType::Cache => {
-                    let (root, lock) = cache(snapshots.path(), mount)?;
-                    mounted._locks.push(lock);
-                    MountSource::Directory { root, selector: mount.selector.clone() }
+                    let root = mounted._caches.directory(mount, &ids);
+                    MountSource::Directory { root, selector: selector() }
                 }
-                _ => {
+                MountType::Secret => {
+                    let options = mount.secret_opt.clone().unwrap_or_default();
+                    let Some(content) = self.secret(&options.id, options.optional)? else {
+                        continue;
+                    };
+                    let (owner, mode) = ((options.uid, options.gid), options.mode);
+                    MountSource::Secret { content, owner, mode }
+                }
+                MountType::Ssh => {
+                    let options = mount.ssh_opt.clone().unwrap_or_default();
+                    let Some((agent, directory)) = self.agent(&options)? else { continue };
+                    let root = directory.files();
+                    mounted._agents.push((agent, directory));
+                    MountSource::Directory { root, selector: Agent::SOCKET.into() }
+                }
+                MountType::Bind => {
                     let files = match usize::try_from(mount.input) {
-                        Ok(index) => input(index)?,
+                        Ok(index) => self.snapshot(&inputs[index])?,
                         Err(_) => Snapshot::scratch(),
                     };
                     let root = if mount.readonly && mount.output == -1 {
@@ -156,19 +171,76 @@ impl Mounted {
                         mounted.root = root;
                         continue;
                     }
-                    MountSource::Directory { root, selector: mount.selector.clone() }
+                    MountSource::Directory { root, selector: selector() }
                 }
             };
-            let (target, readonly) = (mount.dest.clone(), mount.readonly);
-            mounted.mounts.push(Mount { target, source, readonly });
+            // What is handed to the command is not the command's to change.
+            let readonly = mount.readonly || mount.mount_type() == MountType::Secret;
+            mounted.mounts.push(Mount { target: mount.dest.clone(), source, readonly });
         }
         Ok(mounted)
     }
 
+    /// Copies all files of a file system into a directory.
+    fn copy_all(&self, layers: &Layers, to: &Path) -> Result<(), Problem> {
+        let snapshots = &self.solver.snapshots;
+        let (mounted, ownership) =
+            (snapshots.view(&self.snapshot(layers)?)?, snapshots.ownership());
+        let view = files::View::image(Root::open(&mounted.path())?, ownership);
+        let all = view.select("/", Find::all(), &Filter::default())?;
+        let changes = Changes { root: &Root::open(to)?, ownership, epoch: self.options.epoch };
+        Ok(changes.copy(&all, &view, &Target::root())?)
+    }
+
+    /// What a secret holds; nothing if it need not be there and is not.
+    pub fn secret(&self, id: &str, optional: bool) -> Result<Option<Hidden>, Problem> {
+        match self.inputs.secrets.get(id) {
+            Some(secret) => match secret.read() {
+                Ok(bytes) => Ok(Some(Hidden(bytes))),
+                Err(source) => Err(Problem::Secret { id: id.to_owned(), source }),
+            },
+            None if optional => Ok(None),
+            None => Err(Problem::NoSecret(id.to_owned())),
+        }
+    }
+
+    /// The variables of an op that are secrets.
+    fn secret_env(&self, op: &pb::ExecOp) -> Result<Vec<(String, Hidden)>, Problem> {
+        let mut variables = Vec::new();
+        for variable in &op.secretenv {
+            if let Some(value) = self.secret(&variable.id, variable.optional)? {
+                variables.push((variable.name.clone(), value));
+            }
+        }
+        Ok(variables)
+    }
+
+    /// A socket of a command's own that leads to an agent.
+    fn agent(&self, options: &pb::SshOpt) -> Result<Option<(Agent, Temporary)>, Problem> {
+        let id = if options.id.is_empty() { "default" } else { &options.id };
+        let agent = match self.inputs.ssh.get(id) {
+            Some(agent) => agent,
+            None if options.optional => return Ok(None),
+            None => return Err(Problem::NoSsh(id.to_owned())),
+        };
+        let directory = self.solver.snapshots.temporary()?;
+        let failed = |source| Problem::Ssh { id: id.to_owned(), source };
+        let forward = Agent::forward(agent, &directory.files(), options.mode).map_err(failed)?;
+        if namespace::ids() == Ids::Many {
+            let socket = directory.files().join(Agent::SOCKET);
+            let owner = (Some(options.uid), Some(options.gid));
+            std::os::unix::fs::chown(socket, owner.0, owner.1).map_err(failed)?;
+        }
+        Ok(Some((forward, directory)))
+    }
+}
+
+impl Mounted {
     /// Runs the command of the op; gives what is kept, in the order of the op's mounts.
     fn run(
         self,
         op: &pb::ExecOp,
+        secret_env: Vec<(String, Hidden)>,
         cancel: &Cancel,
         output: &(dyn Fn(Stream, &[u8]) + Sync),
     ) -> Result<Vec<Active>, Problem> {
@@ -180,7 +252,10 @@ impl Mounted {
             env,
             cwd: meta.cwd.clone(),
             user: meta.user.clone(),
+            secret_env,
             hostname: meta.hostname.clone(),
+            hosts: meta.extra_hosts.iter().map(|h| (h.host.clone(), h.ip.clone())).collect(),
+            valid_exit_codes: meta.valid_exit_codes.clone(),
             network: match op.network() {
                 pb::NetMode::None => Network::None,
                 pb::NetMode::Unset | pb::NetMode::Host => Network::Host,
@@ -206,34 +281,6 @@ fn proxies(proxy: &pb::ProxyEnv) -> Vec<String> {
         [format!("{}={value}", name.to_uppercase()), format!("{name}={value}")]
     };
     set.flat_map(|(name, value)| both(name, value)).collect()
-}
-
-/// The directory of a cache mount, and the lock on it.
-fn cache(snapshots: &Path, mount: &pb::Mount) -> Result<(PathBuf, File), Problem> {
-    let none = pb::CacheOpt::default();
-    let options = mount.cache_opt.as_ref().unwrap_or(&none);
-    let id = if options.id.is_empty() { &mount.dest } else { &options.id };
-    let mut number = 0;
-    loop {
-        let name = Digest::of(format!("{number} {id}").as_bytes());
-        let directory = snapshots.join("mounts").join(&name.hex()[..32]);
-        let files = directory.join("files");
-        fs::create_dir_all(&files).map_err(Problem::cache("make", &files))?;
-        let path = directory.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(Problem::cache("open", &path))?;
-        let operation = match options.sharing() {
-            CacheSharingOpt::Shared => FlockOperation::LockShared,
-            CacheSharingOpt::Locked => FlockOperation::LockExclusive,
-            CacheSharingOpt::Private => FlockOperation::NonBlockingLockExclusive,
-        };
-        match flock(&file, operation) {
-            Ok(()) => return Ok((files, file)),
-            // Somebody has it, so there is another one.
-            Err(Errno::WOULDBLOCK) => number += 1,
-            Err(e) => return Err(Problem::cache("lock", &path)(e.into())),
-        }
-    }
 }
 
 /// Outputs are numbered from 0 without a gap.

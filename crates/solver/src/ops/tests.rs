@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use koskit_image::{Limits, Tree};
-use koskit_llb::{Digest, Graph, Inputs, Platform, pb};
+use koskit_llb::{Digest, Graph, Inputs, Platform, Secret, pb};
 use pb::file_action::Action;
 use pb::op::Op;
 use prost::Message as _;
 
-use crate::solver::tests::{World, add_base, chain, show};
+use crate::solver::tests::{World, add_base, add_programs, chain, show};
 use crate::testing::inside;
 use crate::{Event, SolveError, Solved};
 
@@ -68,6 +68,17 @@ impl Ops {
         (self.add(Op::Diff(op), &[lower, upper]), 0)
     }
 
+    /// `/bin/sh -c SCRIPT` in a root, with other mounts before it.
+    fn exec(&mut self, root: Output, script: &str, change: impl FnOnce(&mut pb::ExecOp)) -> Output {
+        let args = ["/bin/sh", "-c", script].map(String::from).into();
+        let env = vec!["PATH=/bin:/usr/bin".into()];
+        let meta = pb::Meta { args, env, cwd: "/".into(), ..pb::Meta::default() };
+        let mounts = vec![pb::Mount { dest: "/".into(), ..pb::Mount::default() }];
+        let mut op = pb::ExecOp { meta: Some(meta), mounts, ..pb::ExecOp::default() };
+        change(&mut op);
+        (self.add(Op::Exec(op), &[root]), 0)
+    }
+
     fn definition(mut self, result: Output) -> pb::Definition {
         self.add_op(None, &[result]);
         pb::Definition { def: self.0, ..pb::Definition::default() }
@@ -76,6 +87,12 @@ impl Ops {
     fn graph(self, result: Output) -> Graph {
         Graph::new(&self.definition(result)).unwrap()
     }
+}
+
+/// A mount that is not kept and has no input.
+fn mount(kind: pb::MountType, dest: &str) -> pb::Mount {
+    let mount_type = kind.into();
+    pb::Mount { mount_type, dest: dest.into(), input: -1, output: -1, ..pb::Mount::default() }
 }
 
 fn action(line: &str) -> Action {
@@ -221,5 +238,262 @@ fn a_difference_of_what_has_nothing_in_common_is_found_file_by_file() {
             .output();
         let names = String::from_utf8(find.unwrap().stdout).unwrap();
         assert_eq!(names.lines().filter(|name| name.ends_with("d/new/file")).count(), 2, "{names}");
+    });
+}
+
+const BASE: &str = "docker-image://docker.io/library/base:latest";
+
+fn secret(id: &str, dest: &str, optional: bool) -> pb::Mount {
+    let options = pb::SecretOpt { id: id.into(), mode: 0o440, optional, ..Default::default() };
+    pb::Mount { secret_opt: Some(options), ..mount(pb::MountType::Secret, dest) }
+}
+
+#[test]
+fn a_secret_is_seen_by_its_command_and_by_nothing_else() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        add_base(&world, dir);
+        let graph = || {
+            let mut ops = Ops::default();
+            let base = ops.source(BASE);
+            let script = "cat /run/secrets/file; echo $VARIABLE; stat -c %a:%u /run/secrets/file
+                (echo x > /run/secrets/file) 2>/dev/null || echo read-only
+                [ -e /run/secrets/none ] || echo none";
+            let run = ops.exec(base, script, |op| {
+                op.mounts.push(secret("file", "/run/secrets/file", false));
+                op.mounts.push(secret("absent", "/run/secrets/none", true));
+                let (id, name) = ("bytes".into(), "VARIABLE".into());
+                op.secretenv.push(pb::SecretEnv { id, name, optional: false });
+            });
+            ops.graph(run)
+        };
+        let path = dir.join("secret");
+        fs::write(&path, "hidden-in-a-file\n").unwrap();
+        let mut inputs = Inputs::default();
+        inputs.secrets.insert("file".into(), Secret::File(path.clone()));
+        inputs.secrets.insert("bytes".into(), Secret::Bytes(b"hidden-in-memory".to_vec()));
+        let (solved, said) = world.solve(&graph(), &inputs);
+        let solved = solved.unwrap_or_else(|e| panic!("{} {said}", chain(&e)));
+        assert_eq!(said, "hidden-in-a-file\nhidden-in-memory\n440:0\nread-only\nnone\n");
+        // Neither in the cache nor in the store is a trace of them, but for that there was one.
+        fs::remove_file(&path).unwrap();
+        let grep = std::process::Command::new("grep").args(["-rl", "hidden-in-"]).arg(dir).output();
+        assert_eq!(String::from_utf8(grep.unwrap().stdout).unwrap(), "");
+        assert_eq!(solved.layers.len(), 1, "the command has left something");
+
+        // Another secret is no reason to do it again.
+        inputs.secrets.insert("file".into(), Secret::Bytes(b"other".to_vec()));
+        let (again, said) = world.solve(&graph(), &inputs);
+        assert_eq!((again.unwrap(), said.as_str()), (solved, ""));
+    });
+}
+
+#[test]
+fn a_secret_that_is_not_given_is_named() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        add_base(&world, dir);
+        let mut ops = Ops::default();
+        let base = ops.source(BASE);
+        let run = ops.exec(base, "true", |op| op.mounts.push(secret("token", "/t", false)));
+        let graph = ops.graph(run);
+        let error = world.solve(&graph, &Inputs::default()).0.unwrap_err();
+        let wanted = "the build needs the secret \"token\", which it was not given: add --secret \
+            id=token,src=FILE";
+        assert_eq!(chain(&error), wanted);
+        let large = Secret::File("/dev/zero".into());
+        let inputs = Inputs { secrets: [("token".into(), large)].into(), ..Inputs::default() };
+        let error = world.solve(&graph, &inputs).0.unwrap_err();
+        let wanted = "the secret \"token\" cannot be used: a secret may not be larger than 500 KiB";
+        assert_eq!(chain(&error), wanted);
+    });
+}
+
+/// Ends a process with the test.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_command_reaches_the_agent_that_it_was_given() {
+    use std::process::{Command, Stdio};
+    inside(|_, dir| {
+        let programs = ["/usr/bin/ssh-agent", "/usr/bin/ssh-add", "/usr/bin/ssh-keygen"];
+        if !programs.iter().all(|program| Path::new(program).exists()) {
+            return println!("skipped: there is no ssh-agent (package openssh-client)");
+        }
+        let world = World::new(dir);
+        let shell = ["/bin/sh", "/bin/stat", programs[1]].map(String::from);
+        add_programs(&world, dir, "ssh", &shell);
+        let socket = dir.join("agent");
+        let quiet = |command: &mut Command| {
+            command.env("SSH_AUTH_SOCK", &socket).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().unwrap()
+        };
+        let agent = quiet(Command::new(programs[0]).arg("-D").arg("-a").arg(&socket));
+        let _agent = Running(agent);
+        let key = dir.join("key");
+        let arguments = ["-q", "-t", "ed25519", "-N", "", "-C", "the-key", "-f"];
+        assert!(
+            quiet(Command::new(programs[2]).args(arguments).arg(&key)).wait().unwrap().success()
+        );
+        let start = std::time::Instant::now();
+        while !quiet(Command::new(programs[1]).arg(&key)).wait().unwrap().success() {
+            assert!(start.elapsed().as_secs() < 30);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+
+        let mut ops = Ops::default();
+        let base = ops.source("docker-image://docker.io/library/ssh:latest");
+        // ssh-add asks for the user's name.
+        let base = ops.file(Some(base), &["dir /etc", "write /etc/passwd root:x:0:0::/:/bin/sh"]);
+        let script = "stat -c %a /run/agent; ssh-add -l";
+        let run = ops.exec(base, script, |op| {
+            let options = pb::SshOpt { id: "default".into(), mode: 0o600, ..Default::default() };
+            let mount = mount(pb::MountType::Ssh, "/run/agent");
+            op.mounts.push(pb::Mount { ssh_opt: Some(options), ..mount });
+            op.meta.as_mut().unwrap().env.push("SSH_AUTH_SOCK=/run/agent".into());
+        });
+        let graph = ops.graph(run);
+        let inputs =
+            Inputs { ssh: [("default".into(), socket.clone())].into(), ..Inputs::default() };
+        let (solved, said) = world.solve(&graph, &inputs);
+        solved.unwrap_or_else(|e| panic!("{} {said}", chain(&e)));
+        assert!(said.starts_with("600\n") && said.contains("the-key (ED25519)"), "{said}");
+        let mut world = world;
+        world.options.no_cache = true;
+        let error = world.solve(&graph, &Inputs::default()).0.unwrap_err();
+        let wanted = "the build needs an SSH agent, which it was not given: add --ssh default";
+        assert_eq!(chain(&error), wanted);
+    });
+}
+
+fn cached(id: &str, sharing: pb::CacheSharingOpt) -> pb::Mount {
+    let options = pb::CacheOpt { id: id.into(), sharing: sharing.into() };
+    let mount = mount(pb::MountType::Cache, &format!("/{id}"));
+    pb::Mount { cache_opt: Some(options), ..mount }
+}
+
+#[test]
+fn a_cache_mount_begins_with_files_and_keeps_what_is_written() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        add_base(&world, dir);
+        let run = |script: &str| {
+            let mut ops = Ops::default();
+            let base = ops.source(BASE);
+            let first = ops.file(None, &["dir /cache/sub", "write /cache/sub/first first"]);
+            let root = pb::Mount { dest: "/".into(), ..pb::Mount::default() };
+            let mut cache = cached("c", pb::CacheSharingOpt::Locked);
+            (cache.input, cache.selector) = (1, "/cache".into());
+            let op = pb::ExecOp {
+                meta: Some(pb::Meta {
+                    args: ["/bin/sh", "-c", script].map(String::from).into(),
+                    env: vec!["PATH=/bin".into()],
+                    cwd: "/".into(),
+                    ..pb::Meta::default()
+                }),
+                mounts: vec![root, cache],
+                ..pb::ExecOp::default()
+            };
+            let run = (ops.add(Op::Exec(op), &[base, first]), 0);
+            let (solved, said) = world.solve(&ops.graph(run), &Inputs::default());
+            solved.unwrap_or_else(|e| panic!("{} {said}", chain(&e)));
+            said
+        };
+        assert_eq!(run("cat /c/sub/first; echo; echo second > /c/sub/first"), "first\n");
+        assert_eq!(run("cat /c/sub/first; echo third > /c/third"), "second\n");
+        assert_eq!(run("cat /c/third /c/sub/first"), "third\nsecond\n");
+    });
+}
+
+#[test]
+fn commands_that_lock_the_same_mounts_in_other_orders_do_not_wait_for_ever() {
+    inside(|_, dir| {
+        let mut world = World::new(dir);
+        world.options.jobs = std::num::NonZeroUsize::new(4);
+        add_base(&world, dir);
+        let mut ops = Ops::default();
+        let base = ops.source(BASE);
+        let mut runs = Vec::new();
+        for n in 0..6 {
+            // Who is alone finds no file of another one.
+            let script = format!(
+                "[ ! -e /a/busy ] && [ ! -e /b/busy ] && echo > /a/busy && echo > /b/busy && \
+                 sleep 0.1 && rm /a/busy /b/busy && echo > /done{n}"
+            );
+            runs.push(ops.exec(base, &script, |op| {
+                let mut mounts = ["a", "b"].map(|id| cached(id, pb::CacheSharingOpt::Locked));
+                if n % 2 == 1 {
+                    mounts.reverse();
+                }
+                op.mounts.extend(mounts);
+            }));
+        }
+        let merged = ops.merge(&runs);
+        let (solved, said) = world.solve(&ops.graph(merged), &Inputs::default());
+        let solved = solved.unwrap_or_else(|e| panic!("{} {said}", chain(&e)));
+        assert_eq!(solved.changed.len(), 12);
+    });
+}
+
+#[test]
+fn private_cache_mounts_are_several_and_shared_ones_are_one() {
+    inside(|_, dir| {
+        let mut world = World::new(dir);
+        world.options.jobs = std::num::NonZeroUsize::new(2);
+        add_base(&world, dir);
+        let both = |sharing, script: &str| {
+            let mut ops = Ops::default();
+            let base = ops.source(BASE);
+            let runs = ["1", "2"].map(|n| {
+                ops.exec(base, &script.replace('N', n), |op| {
+                    op.mounts.push(cached("c", sharing));
+                    op.mounts.push(cached("meet", pb::CacheSharingOpt::Shared));
+                })
+            });
+            let merged = ops.merge(&runs);
+            let (solved, said) = world.solve(&ops.graph(merged), &Inputs::default());
+            solved.unwrap_or_else(|e| panic!("{} {said}", chain(&e)));
+            let mut lines: Vec<_> = said.lines().map(String::from).collect();
+            lines.sort();
+            lines
+        };
+        // Each waits until the other has begun, with what both share.
+        let meet =
+            "echo > /meet/N$W; until [ -e /meet/1$W ] && [ -e /meet/2$W ]; do sleep 0.02; done";
+        let script = |w: &str, rest: &str| format!("W={w}; echo N > /c/N; {meet}; {rest}");
+        let private = script("p", "for f in /c/*; do echo $f; done");
+        assert_eq!(both(pb::CacheSharingOpt::Private, &private), ["/c/1", "/c/2"]);
+        let shared = script("s", "for f in /c/1 /c/2; do [ -e $f ] && echo $f; done");
+        assert_eq!(both(pb::CacheSharingOpt::Shared, &shared), ["/c/1", "/c/1", "/c/2", "/c/2"]);
+    });
+}
+
+#[test]
+fn a_command_has_the_hosts_and_the_ways_to_end_that_its_op_names() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        add_base(&world, dir);
+        let mut ops = Ops::default();
+        let base = ops.source(BASE);
+        let run = ops.exec(base, "cat /etc/hosts; exit 3", |op| {
+            let meta = op.meta.as_mut().unwrap();
+            let (host, ip) = ("elsewhere".into(), "192.0.2.1".into());
+            meta.extra_hosts.push(pb::HostIp { host, ip });
+            meta.valid_exit_codes = vec![3];
+        });
+        let wrong = ops.exec(run, "true", |op| {
+            op.meta.as_mut().unwrap().valid_exit_codes = vec![3];
+        });
+        let (solved, said) = world.solve(&ops.graph(wrong), &Inputs::default());
+        assert!(said.contains("192.0.2.1\telsewhere\n"), "{said}");
+        let error = solved.unwrap_err().to_string();
+        assert_eq!(error, "the command `true` failed with exit code 0");
     });
 }

@@ -60,9 +60,8 @@ impl Snapshots {
             return Ok(known);
         }
         let (old, new) = (self.view(lower)?, self.view(upper)?);
-        let work = self.work()?;
-        let files = work.path().join("files");
-        fs::create_dir(&files).map_err(failed("make", &files))?;
+        let work = self.temporary()?;
+        let files = work.files();
         let open = |path: &Path| Root::open(path).map_err(failed("open", path));
         let layers = upper.layers.iter().rev();
         let layers = layers.map(|name| open(&self.layer(name).join("files")));
@@ -74,7 +73,7 @@ impl Snapshots {
         };
         difference.make().map_err(|(path, e)| failed("compare", &new.path().join(path))(e))?;
         drop(difference);
-        work.keep(key, &Snapshot::scratch())
+        work.commit(key)
     }
 
     /// A layer that has the files of another one.
@@ -84,9 +83,8 @@ impl Snapshots {
             return Ok(known.layers.last().cloned().unwrap_or_default());
         }
         let from = self.layer(name);
-        let work = self.work()?;
-        let files = work.path().join("files");
-        fs::create_dir(&files).map_err(failed("make", &files))?;
+        let work = self.temporary()?;
+        let files = work.files();
         let open = |path: &Path| Root::open(path).map_err(failed("open", path));
         let (old, new) = (open(&from.join("files"))?, open(&files)?);
         link_tree(&old, Path::new(""), &new, Path::new(""))
@@ -100,7 +98,7 @@ impl Snapshots {
         }
         // It is made on the same as the other one: what it changed is what that changed.
         let below = self.record(name)?.map(|record| record.below).unwrap_or_default();
-        let kept = work.keep(&key, &Snapshot { layers: below })?;
+        let kept = work.work.keep(&key, &Snapshot { layers: below })?;
         Ok(kept.layers.last().cloned().unwrap_or_default())
     }
 }

@@ -27,6 +27,13 @@ pub struct View {
     pub(super) work: Work,
 }
 
+/// A directory that is nobody else's, on the file system of the snapshots. It goes with this, or
+/// with the process.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    pub(super) work: Work,
+}
+
 /// A locked directory in `active`, removed at the end.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -107,6 +114,24 @@ impl Active {
     /// The cache cannot be written.
     pub fn commit(self, key: &Digest) -> Result<Snapshot, SnapshotError> {
         self.work.keep(key, &self.parent)
+    }
+}
+
+impl Temporary {
+    /// The directory.
+    pub fn path(&self) -> PathBuf {
+        self.work.path()
+    }
+
+    /// The files of the snapshot that it may become.
+    pub fn files(&self) -> PathBuf {
+        self.work.path().join("files")
+    }
+
+    /// Makes what is in [`Self::files`] a snapshot with a key. If there is one with this key
+    /// already, that is the snapshot.
+    pub fn commit(self, key: &Digest) -> Result<Snapshot, SnapshotError> {
+        self.work.keep(key, &Snapshot::scratch())
     }
 }
 

@@ -31,9 +31,14 @@ pub(crate) struct World {
 
 /// The image `base`: a shell and some programs of this machine, with the libraries they need.
 pub(crate) fn add_base(world: &World, dir: &Path) {
-    let root = dir.join("base");
-    let programs = ["sh", "cat", "sleep", "rm", "mkdir", "id", "ln"].map(|n| format!("/bin/{n}"));
-    for program in &programs {
+    let programs = ["sh", "cat", "sleep", "rm", "mkdir", "id", "ln", "stat"];
+    add_programs(world, dir, "base", &programs.map(|name| format!("/bin/{name}")));
+}
+
+/// An image of some programs of this machine.
+pub(crate) fn add_programs(world: &World, dir: &Path, name: &str, programs: &[String]) {
+    let root = dir.join(name);
+    for program in programs {
         let ldd = std::process::Command::new("ldd").arg(program).output().unwrap();
         let text = String::from_utf8_lossy(&ldd.stdout);
         let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
@@ -48,7 +53,8 @@ pub(crate) fn add_base(world: &World, dir: &Path) {
     let mut config = ImageConfig { os, architecture, ..ImageConfig::default() };
     config.config.env = vec!["PATH=/bin".into()];
     let image = world.store.add_image(&config, &[layer]).unwrap();
-    world.store.tag(&"base:latest".parse().unwrap(), &image.descriptor).unwrap();
+    let name = format!("{name}:latest").parse().unwrap();
+    world.store.tag(&name, &image.descriptor).unwrap();
 }
 
 /// What a build gave.
