@@ -5,7 +5,7 @@
 //!   [`Store::add_image`] makes one, [`Store::tag`] names it, [`Store::export`] writes it out.
 //! - [`layer`] turns a layer's tar archive into a directory and back; [`Store::add_layer`] and
 //!   [`Store::layer`] are the ways between an archive and a blob.
-//! - [`Tree`] is all files of an image, merged, in memory.
+//! - [`Tree`] is all files of an image, merged, in memory; [`Store::files`] are some of them.
 //!
 //! Nothing that is read here is trusted: each blob's digest is computed while it is read, and a
 //! reader ends with an error where it is not the one that was asked for.
@@ -14,6 +14,7 @@ mod blob;
 pub mod directory;
 mod error;
 mod export;
+mod files;
 mod image;
 mod json;
 pub mod layer;
@@ -23,6 +24,7 @@ mod tree;
 
 pub use blob::{BlobReader, BlobWriter, LayerReader, LayerWriter};
 pub use error::Error;
+pub use files::Files;
 pub use image::{Image, Layer};
 pub use layer::{LayerError, Limits};
 pub use oci_spec::image as oci;

@@ -399,13 +399,41 @@ impl Store {
         Ok(descriptor)
     }
 
-    fn add_document(&self, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor, Error> {
+    /// Keeps a manifest, an index, a configuration or an artefact's document.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn add_document(&self, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor, Error> {
         let digest = to_oci_digest(&self.add_blob(bytes)?);
         Ok(Descriptor::new(media_type, bytes.len() as u64, digest))
     }
 
+    /// Reads a manifest as it stands, whatever it is of.
+    ///
+    /// # Errors
+    /// It is missing, damaged or not valid.
+    pub fn manifest(&self, descriptor: &Descriptor) -> Result<ImageManifest, Error> {
+        json::read(&self.document(descriptor)?, &format!("the manifest {}", descriptor.digest()))
+    }
+
+    /// The entries of an index, with what is not an image; none where it is a manifest.
+    ///
+    /// # Errors
+    /// It is missing, damaged or not valid.
+    pub fn manifests(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Error> {
+        if !is_index(descriptor.media_type()) {
+            return Ok(Vec::new());
+        }
+        let what = format!("the index {}", descriptor.digest());
+        let index: ImageIndex = json::read(&self.document(descriptor)?, &what)?;
+        Ok(index.manifests().clone())
+    }
+
     /// A whole manifest, index or configuration.
-    pub(crate) fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+    ///
+    /// # Errors
+    /// It is missing, damaged, or larger than 4 MiB.
+    pub fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
         let digest = digest(descriptor)?;
         if descriptor.size() > MAX_DOCUMENT {
             let what = format!("the document {digest}");
