@@ -7,6 +7,7 @@
 mod docker;
 mod home;
 mod peers;
+pub mod registry;
 
 pub use docker::Docker;
 pub use home::{Home, Said};

@@ -523,7 +523,8 @@ impl Store {
         self.root.join("blobs/sha256")
     }
 
-    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+    /// Where a blob is or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs().join(digest.hex())
     }
 

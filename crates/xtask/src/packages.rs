@@ -40,7 +40,10 @@ pub const SDK: &[Package] = &[
 
 /// To run every test.
 pub const TEST: &[Package] = &[
+    ("apache2-utils", "makes the password file of the registry that tests use"),
+    ("buildah", "a stranger that pulls what we push, and pushes what we pull"),
     ("cpio", "a stranger that reads the initrds we write"),
+    ("docker-registry", "a registry to push to and pull from"),
     ("libarchive-tools", "another one, bsdtar"),
     ("procps", "finds and ends what tests have started"),
     ("qemu-user-static", "runs rewritten programs without seL4, to compare"),
