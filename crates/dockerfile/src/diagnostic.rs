@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use unicode_width::UnicodeWidthChar;
 
-use crate::{Source, Span};
+use crate::{Rule, Source, Span};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +39,22 @@ pub struct Diagnostic {
     pub label: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The rule that it breaks, if the language allows it.
+    pub rule: Option<Rule>,
 }
 
 impl Diagnostic {
     /// An error at a place.
     pub fn error(span: Span, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { severity: Severity::Error, message, span, label: String::new(), hint: None }
+        Self {
+            severity: Severity::Error,
+            message,
+            span,
+            label: String::new(),
+            hint: None,
+            rule: None,
+        }
     }
 
     /// A warning at a place.
@@ -56,6 +65,12 @@ impl Diagnostic {
     /// The same with these words beside the carets.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
+        self
+    }
+
+    /// The same as a finding of a rule.
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rule = Some(rule);
         self
     }
 
@@ -76,9 +91,13 @@ impl Diagnostic {
             Severity::Warning => ("warning", "1;33"),
         };
         let mut out = String::new();
+        let name = match self.rule {
+            Some(rule) => format!("{name}[{rule}]"),
+            None => name.to_owned(),
+        };
         let head = clean(&self.message);
         let _ =
-            writeln!(out, "{}{}", paint.with(code, name), paint.with("1", &format!(": {head}")));
+            writeln!(out, "{}{}", paint.with(code, &name), paint.with("1", &format!(": {head}")));
         let place = format!("{}:{line}:{column}", clean(source.name()));
         let _ = writeln!(out, "{gutter}{} {place}", paint.with("1;34", "-->"));
         let bar = paint.with("1;34", "|");

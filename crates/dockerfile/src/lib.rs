@@ -8,6 +8,8 @@
 //! 3. [`Expander`] puts the values of variables into words. When and with which variables is
 //!    the frontend's business, since that depends on the base image.
 //!
+//! [`lint`] holds a file against BuildKit's rules of good style.
+//!
 //! Every word knows its [`Span`] in the file, so that a [`Diagnostic`] can point at it.
 
 mod ast;
@@ -22,6 +24,7 @@ mod heredoc;
 mod instruction;
 mod json;
 mod line;
+mod lint;
 mod mount;
 mod pattern;
 mod problems;
@@ -40,6 +43,7 @@ pub use instruction::{
     Stage, Variable,
 };
 pub use line::Directive;
+pub use lint::{Base, Given, Rule, Surroundings, lint};
 pub use mount::{Mount, MountKind, Sharing};
 pub use pattern::PatternError;
 pub use span::{Source, Span, Word};

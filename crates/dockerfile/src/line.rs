@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::{Diagnostic, Source, Span, Word};
+use crate::{Diagnostic, Rule, Source, Span, Word};
 
 /// Which blanks separate words; other Unicode white space is part of a word.
 pub(crate) fn is_blank(c: char) -> bool {
@@ -159,7 +159,8 @@ impl<'a> Lines<'a> {
                 self.diagnostics.push(
                     Diagnostic::warning(span, "an empty line inside of an instruction")
                         .label("the instruction goes on below")
-                        .hint("remove the line, or put a # in it"),
+                        .hint("remove the line, or put a # in it")
+                        .rule(Rule::NoEmptyContinuation),
                 );
             }
             line.last = self.number();
