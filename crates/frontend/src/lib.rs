@@ -40,6 +40,7 @@ use koskit_dockerfile::{Diagnostic, Dockerfile, Errors, Severity, Source};
 use koskit_llb::{Digest, Platform, Reference, pb};
 use thiserror::Error;
 
+mod check;
 mod config;
 mod copy;
 mod emit;
@@ -56,6 +57,7 @@ mod signal;
 mod step;
 mod variables;
 
+pub use check::{Check, check};
 pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};
 pub use ignore::ignore_patterns;
 
@@ -171,13 +173,16 @@ pub fn convert(
     images: &dyn ImageResolver,
 ) -> Result<Build, FrontendError> {
     let file = Dockerfile::parse(Arc::new(source))?;
-    let mut diagnostics = file.warnings.clone();
+    let mut diagnostics = Vec::new();
     let mut images = images::Images::new(images, plan::names(&file));
     let plan = plan::Plan::new(&file, options, &mut images, &mut diagnostics)?;
+    diagnostics.extend(check::of_plan(&file, &plan, options, &mut images));
     let evaluated = evaluate::evaluate(&file, &plan, options, &mut images, &mut diagnostics);
     diagnostics.sort_by_key(|d| d.span.start);
     diagnostics.dedup();
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        // What is only bad style would hide why there is no build.
+        diagnostics.retain(|d| d.rule.is_none() || d.severity == Severity::Error);
         return Err(Errors { source: file.source, diagnostics }.into());
     }
     let definition = emit::emit(&file, &plan, &evaluated, options);

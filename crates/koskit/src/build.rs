@@ -4,6 +4,7 @@
 //! and named: who is stopped before that leaves no name behind.
 
 mod arguments;
+mod check;
 mod context;
 mod engine;
 mod epoch;
@@ -43,6 +44,9 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         no_cache: arguments.no_cache,
         ..koskit_frontend::Options::default()
     };
+    if let Some(format) = arguments.check {
+        return check::check(context.dockerfile, &options, &Images(&store), format);
+    }
     let build = convert(context.dockerfile, &options, &Images(&store))?;
     if !arguments.is_quiet() {
         warn(&build);
@@ -100,14 +104,25 @@ fn build_args(given: &[String]) -> BTreeMap<String, String> {
     given.iter().filter_map(pair).collect()
 }
 
-/// Shows what the Dockerfile probably does not mean.
+/// Shows what the Dockerfile probably does not mean: one line for each finding of a rule.
 fn warn(build: &Build) {
     let paint = Paint::stderr();
+    let head = paint.with("1;33", "warning");
+    let mut rules = 0;
     for warning in &build.warnings {
-        output::error(&format!("{}\n", warning.render(&build.source, paint.is_on())));
+        let Some(rule) = warning.rule else {
+            output::error(&format!("{}\n", warning.render(&build.source, paint.is_on())));
+            continue;
+        };
+        rules += 1;
+        let name = build.source.name();
+        let (line, _) = build.source.position(warning.span.start);
+        output::error(&format!("{head}[{rule}]: {name}:{line}: {}\n", warning.message));
+    }
+    if rules > 0 {
+        output::error("koskit build --check shows these with their lines and what to do\n");
     }
     for name in &build.unused_args {
-        let head = paint.with("1;33", "warning:");
-        output::error(&format!("{head} no ARG that was built takes the build argument {name}\n"));
+        output::error(&format!("{head}: no ARG that was built takes the build argument {name}\n"));
     }
 }

@@ -10,6 +10,7 @@ use crate::output::{self, Paint};
 use clap::error::ErrorKind;
 use koskit_dockerfile::Errors;
 use koskit_frontend::FrontendError;
+use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
@@ -18,11 +19,26 @@ pub const RUN_FAILED: u8 = 125;
 /// 128 + SIGPIPE, as a shell sees it of programs that the signal ends.
 pub const BROKEN_PIPE: u8 = 141;
 
+/// The command failed, and has told already why.
+#[derive(Debug)]
+pub struct Silent;
+
+impl fmt::Display for Silent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the command has told why it failed")
+    }
+}
+
+impl std::error::Error for Silent {}
+
 /// Tells on standard error what went wrong.
 pub fn report(error: &anyhow::Error, status: u8) -> ExitCode {
     if is_broken_pipe(error) {
         // Who read our output has gone; nobody is to be told that.
         return ExitCode::from(BROKEN_PIPE);
+    }
+    if error.is::<Silent>() {
+        return ExitCode::from(status);
     }
     let paint = Paint::stderr();
     match errors(error) {

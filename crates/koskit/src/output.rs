@@ -57,6 +57,12 @@ impl Paint {
         Self(is_live() && !refused)
     }
 
+    /// For standard output.
+    pub fn stdout() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self(io::stdout().is_terminal() && !refused)
+    }
+
     /// Whether there are colours.
     pub fn is_on(self) -> bool {
         self.0

@@ -1,5 +1,6 @@
 //! The graphs and configs that Dockerfiles give.
 
+use koskit_dockerfile::Rule;
 use koskit_frontend::{Build, Options};
 use koskit_llb::{Graph, Platform, pb};
 
@@ -64,7 +65,8 @@ fn the_talks_dockerfile_gives_the_graph_that_buildkit_makes_of_it() {
 
     let json = r#"{"architecture":"arm64","os":"linux","config":{"Env":["PATH","HELLO=WORLD"],"Entrypoint":["/hello"],"Cmd":["hello_world","test"],"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":[]},"history":[{"created_by":"COPY /app/hello / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"COPY /out/* / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"ENV HELLO=WORLD","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"ENTRYPOINT [\"/hello\"]","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"CMD [\"hello_world\" \"test\"]","comment":"buildkit.dockerfile.v0","empty_layer":true}]}"#;
     assert_eq!(serde_json::to_string(&build.config).unwrap().replace(PATH, "PATH"), json);
-    assert_eq!(build.warnings, []);
+    let rules: Vec<_> = build.warnings.iter().map(|w| w.rule).collect();
+    assert_eq!(rules, [Some(Rule::FromAsCasing); 2]);
 }
 
 #[test]

@@ -39,6 +39,17 @@ pub struct Arguments {
     /// type=oci,dest=FILE.tar a tar archive of one
     #[arg(short, long, value_name = "type=oci,dest=PATH")]
     pub output: Vec<Output>,
+    /// Build nothing, and tell what in the Dockerfile is wrong or should be different; with
+    /// json, for programs
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text"
+    )]
+    pub check: Option<CheckFormat>,
     /// How to show progress [default: $BUILDKIT_PROGRESS, else auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub progress: Option<Mode>,
@@ -56,6 +67,15 @@ Examples:
   koskit build -t hello -f hello.Dockerfile src       another Dockerfile, another directory
   koskit build --build-arg VERSION=2 --target dev .   one stage, with a value for its ARG
   koskit build -o type=oci,dest=image .               write an OCI image layout, for skopeo";
+
+/// How findings of `--check` are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// With the lines of the file
+    Text,
+    /// One JSON document
+    Json,
+}
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
