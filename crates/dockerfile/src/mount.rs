@@ -126,6 +126,13 @@ impl Mount {
         Ok(mount)
     }
 
+    /// The `from` of a mount, in which there are no variables; `None` where it has none.
+    pub fn origin(word: &Word) -> Option<String> {
+        let fields = Field::all(word).ok()?;
+        let from = fields.into_iter().rfind(|field| field.key == "from")?;
+        from.value.filter(|value| !value.is_empty())
+    }
+
     /// A key without a value.
     fn switch(&mut self, field: &Field, read_only: &mut Option<bool>) -> Result<()> {
         match field.key.as_str() {

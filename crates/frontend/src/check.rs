@@ -10,6 +10,7 @@ use koskit_dockerfile::{
 };
 use koskit_llb::{Patterns, Platform, Reference, path};
 
+use crate::context;
 use crate::images::Images;
 use crate::plan::{self, Plan};
 use crate::{FrontendError, ImageResolver, Options, Result, convert, variables};
@@ -121,8 +122,11 @@ impl Surroundings for World<'_, '_> {
         };
         // Who builds the stage tells why it cannot be had.
         let nowhere = Word { text: name.to_owned(), span: Span::default() };
-        let image = self.images.borrow_mut().get(&reference, &platform, &nowhere).ok()?;
-        let config = image.config;
+        let mut images = self.images.borrow_mut();
+        let config = match context::named(self.options, &reference.to_string(), &platform) {
+            Some(named) => plan::load(&named.context, &platform, &nowhere, &mut images).ok()??,
+            None => images.get(&reference, &platform, &nowhere).ok()?.config,
+        };
         let other = config.os != platform.os || config.architecture != platform.architecture;
         Some(Base {
             env: config.config.env.iter().map(|entry| variables::split(entry)).map(own).collect(),
@@ -143,7 +147,7 @@ impl Surroundings for World<'_, '_> {
     }
 
     fn is_ignored(&self, path: &str) -> bool {
-        let Ok(patterns) = Patterns::new(&self.options.ignore) else { return false };
+        let Ok(patterns) = Patterns::new(self.options.context.ignore()) else { return false };
         if patterns.take_back() {
             return false;
         }
@@ -152,7 +156,7 @@ impl Surroundings for World<'_, '_> {
             // The context itself is hidden if all that is in it is.
             "" | "." => {
                 let all = |pattern: &String| matches!(pattern.as_str(), "*" | "**" | "**/*");
-                self.options.ignore.iter().any(all)
+                self.options.context.ignore().iter().any(all)
             }
             relative => patterns.matches(Path::new(relative)),
         }

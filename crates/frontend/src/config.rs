@@ -58,6 +58,9 @@ pub struct ContainerConfig {
     /// The other arguments; the program, too, if there is no entrypoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
+    /// What only images for Windows need; docker writes it wherever there is a CMD.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub args_escaped: bool,
     /// How it is seen whether the container works.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<HealthConfig>,
@@ -179,7 +182,7 @@ impl ImageConfig {
     }
 
     /// Programs are found without a PATH of the image's own, too.
-    fn ensure_path(&mut self) {
+    pub(crate) fn ensure_path(&mut self) {
         if !self.config.env.iter().any(|e| variables::split(e).0 == "PATH") {
             self.config.env.push(format!("PATH={PATH}"));
         }
@@ -187,9 +190,14 @@ impl ImageConfig {
 
     /// Says what it is for.
     pub(crate) fn set_platform(&mut self, platform: &Platform) {
-        self.os.clone_from(&platform.os);
-        self.architecture.clone_from(&platform.architecture);
-        self.variant = Some(platform.variant.clone()).filter(|variant| !variant.is_empty());
+        let same = self.os == platform.os && self.architecture == platform.architecture;
+        let own = self.variant.take().unwrap_or_default();
+        // Which variant the base is says more than that none is asked for.
+        let variant = if same && platform.variant.is_empty() { &own } else { &platform.variant };
+        let platform = Platform::new(&platform.os, &platform.architecture, variant);
+        self.os = platform.os;
+        self.architecture = platform.architecture;
+        self.variant = Some(platform.variant).filter(|variant| !variant.is_empty());
     }
 
     /// Notes an instruction. `layer` tells whether it may have changed files.

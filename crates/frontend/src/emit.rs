@@ -1,14 +1,12 @@
 //! From steps to a graph.
 
 use koskit_dockerfile::Dockerfile;
-use koskit_llb::{
-    Builder, Exec, FileOp, Local, Mount, MountKind, Note, Platform, ResolveMode, Source, State, pb,
-};
+use koskit_llb::{Builder, Exec, FileOp, Local, Mount, Note, Platform, Source, State, pb};
 
-use crate::Options;
 use crate::evaluate::Evaluated;
 use crate::plan::Plan;
-use crate::step::{DOCUMENTS, Document, From, Image, Root, Step};
+use crate::step::{Document, Folder, From, Mounted, Step};
+use crate::{Options, context};
 
 /// The graph of the target.
 pub(crate) fn emit(
@@ -19,7 +17,9 @@ pub(crate) fn emit(
 ) -> pb::Definition {
     let mut emitter = Emitter {
         builder: Builder::new(),
-        context: context(evaluated, options),
+        options,
+        context_paths: paths(&evaluated.context_paths),
+        folders: &evaluated.folders,
         stages: Vec::new(),
     };
     emitter.builder.source_file(file.source.name(), "Dockerfile", file.source.text());
@@ -28,11 +28,7 @@ pub(crate) fn emit(
             emitter.stages.push(None);
             continue;
         };
-        let mut state = match &stage.root {
-            Root::Scratch => None,
-            Root::Stage(index) => emitter.stages[*index],
-            Root::Image(image) => emitter.image(image),
-        };
+        let mut state = emitter.from(&stage.root);
         for step in &stage.steps {
             state = emitter.step(state, step, &planned.platform);
         }
@@ -41,86 +37,100 @@ pub(crate) fn emit(
     emitter.builder.definition(emitter.stages[plan.target])
 }
 
-/// The build context, or what is needed of it.
-fn context(evaluated: &Evaluated, options: &Options) -> Local {
-    let mut paths: Vec<String> = evaluated
-        .context_paths
-        .iter()
-        .map(|path| path.trim_start_matches('/').to_owned())
-        .collect();
-    // An empty path is the root of the context: all of it.
+/// Paths without the slash before them. Where the root is one of them, all is needed, which
+/// no path at all stands for.
+fn paths<'p>(paths: impl IntoIterator<Item = &'p String>) -> Vec<String> {
+    let paths = paths.into_iter().map(|path| path.trim_start_matches('/').to_owned());
+    let mut paths: Vec<String> = paths.collect();
     if paths.iter().any(String::is_empty) {
         paths.clear();
     }
     paths.sort();
-    Local {
-        name: options.context.clone(),
-        follow_paths: paths,
-        exclude_patterns: options.ignore.clone(),
-        shared_key_hint: options.context.clone(),
-        ..Local::default()
-    }
+    paths
 }
 
-struct Emitter {
+struct Emitter<'a> {
     builder: Builder,
-    context: Local,
+    options: &'a Options,
+    context_paths: Vec<String>,
+    folders: &'a [Folder],
     /// The results of the stages so far.
     stages: Vec<State>,
 }
 
-impl Emitter {
+impl Emitter<'_> {
     fn step(&mut self, state: State, step: &Step, platform: &Platform) -> State {
         match step {
-            Step::Run { exec, document, note } => {
+            Step::Run { exec, mounts, note } => {
                 let mut exec = Exec::clone(exec);
-                if let Some(document) = document {
-                    exec.mounts.push(Mount {
-                        target: DOCUMENTS.into(),
-                        source: self.document(document),
-                        selector: "/".into(),
-                        readonly: true,
-                        kind: MountKind::Bind,
-                    });
+                for mounted in mounts {
+                    let source = self.mounted(mounted);
+                    exec.mounts.push(Mount { source, ..mounted.mount.clone() });
                 }
                 self.builder.exec(state, platform, exec, note.clone())
             }
-            Step::Copy { from, copies, documents, note } => {
-                let source = match from {
-                    From::Context if copies.is_empty() => None,
-                    From::Context => {
-                        let name = Note::new("[internal] load build context");
-                        self.builder.source(Source::Local(self.context.clone()), name)
-                    }
-                    From::Scratch => None,
-                    From::Stage(index) => self.stages[*index],
-                    From::Image(image) => self.image(image),
-                };
+            Step::Copy { copies, note, link } => {
                 let mut op = FileOp::new();
-                for copy in copies {
-                    op = op.copy(source, copy.clone());
+                for (from, copy) in copies {
+                    op = op.copy(self.from(from), copy.clone());
                 }
-                for (document, copy) in documents {
-                    op = op.copy(self.document(document), copy.clone());
+                match link {
+                    None => self.builder.file(state, op, note.clone()),
+                    Some(link) => {
+                        let files = self.builder.file(None, op, note.clone());
+                        self.builder.merge(&[state, files], link.clone())
+                    }
                 }
-                self.builder.file(state, op, note.clone())
             }
-            Step::Mkdir { path, owner, note } => {
-                let op = FileOp::new().mkdir(path, 0o755, true, owner.clone());
+            Step::Mkdir { path, owner, time, note } => {
+                let mut op = FileOp::new().mkdir(path, 0o755, true, owner.clone());
+                if let Some(time) = time {
+                    op = op.at_time(*time);
+                }
                 self.builder.file(state, op, note.clone())
             }
         }
     }
 
-    fn image(&mut self, image: &Image) -> State {
-        let reference = image.reference.clone();
-        let (platform, resolve) = (image.platform.clone(), ResolveMode::Default);
-        let source = Source::Image { reference, platform, resolve };
-        self.builder.source(source, image.note.clone())
+    fn from(&mut self, from: &From) -> State {
+        match from {
+            From::Scratch => None,
+            From::Context => context::main(&mut self.builder, self.options, &self.context_paths),
+            From::Stage(index) => self.stages[*index],
+            From::Source(source) => {
+                let (source, note) = &**source;
+                self.builder.source(source.clone(), note.clone())
+            }
+            From::Folder(index) => self.folder(&self.folders[*index]),
+            // A graph that cannot be read was refused when it was met.
+            From::Graph(definition) => self.builder.import(definition).unwrap_or_default(),
+            From::Document(document) => self.document(document),
+        }
+    }
+
+    fn folder(&mut self, folder: &Folder) -> State {
+        let local = Local {
+            name: folder.local.clone(),
+            follow_paths: paths(&folder.paths),
+            exclude_patterns: folder.ignore.clone(),
+            shared_key_hint: format!("context:{}", folder.name),
+            session: self.options.session.clone(),
+            ..Local::default()
+        };
+        let note = Note::new(format!("[context {}] load from client", folder.name));
+        self.builder.source(Source::Local(local), note)
     }
 
     fn document(&mut self, document: &Document) -> State {
         let op = FileOp::new().mkfile(&document.name, document.mode, document.data.clone(), None);
         self.builder.file(None, op, Note::new("[internal] preparing inline document"))
+    }
+
+    fn mounted(&mut self, mounted: &Mounted) -> State {
+        let state = self.from(&mounted.from);
+        let Some((mode, user, group)) = mounted.directory else { return state };
+        let owner = koskit_llb::Owner::ids(user, group);
+        let op = FileOp::new().mkdir("/cache", mode, false, Some(owner));
+        self.builder.file(state, op, Note::new("[internal] setting cache mount permissions"))
     }
 }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use koskit_dockerfile::{Command, CommandLine, Dockerfile, Expander, Instruction, Place, Word};
-use koskit_llb::Note;
+use koskit_dockerfile::{
+    Command, CommandLine, Dockerfile, Environment, Expander, Instruction, Place, Word,
+};
+use koskit_llb::{Note, Platform, Reference, Source, path};
 
+use crate::context::{self, Context, NamedContext};
 use crate::images::Images;
 use crate::name::{Names, uppercase};
 use crate::plan::{self, Base, Origin, Plan, PlannedStage};
-use crate::step::{From, Image, Root, Step};
+use crate::step::{Folder, From, Step};
 use crate::variables::{self, Variables};
 use crate::{Diagnostic, ImageConfig, Options, Result};
 
@@ -16,8 +19,10 @@ use crate::{Diagnostic, ImageConfig, Options, Result};
 pub(crate) struct Evaluated {
     /// As [`Plan::stages`]; `None` are those that are not needed.
     pub stages: Vec<Option<Stage>>,
-    /// What is copied from the build context.
+    /// What is copied from the main build context.
     pub context_paths: BTreeSet<String>,
+    /// The named contexts that are folders, each as often as it is met.
+    pub folders: Vec<Folder>,
     /// Build arguments that some ARG declares.
     pub used_args: BTreeSet<String>,
     /// The config of the target.
@@ -26,8 +31,10 @@ pub(crate) struct Evaluated {
 
 /// The steps of one stage.
 pub(crate) struct Stage {
-    pub root: Root,
+    pub root: From,
     pub steps: Vec<Step>,
+    /// Which folder it began with, if with one.
+    folder: Option<usize>,
     /// How the world looks after them.
     end: State,
 }
@@ -53,6 +60,7 @@ pub(crate) fn evaluate(
     let mut out = Evaluated {
         stages: Vec::new(),
         context_paths: BTreeSet::new(),
+        folders: Vec::new(),
         used_args: file.args.iter().flat_map(arg_names).map(str::to_owned).collect(),
         config: ImageConfig::scratch(),
     };
@@ -61,8 +69,13 @@ pub(crate) fn evaluate(
             out.stages.push(None);
             continue;
         }
-        let mut names = names(plan, index);
-        let (root, state) = begin(planned, &mut names, &out.stages);
+        let mut names = names(plan, index, options);
+        let (root, state) = begin(planned, options, &mut names, &mut out);
+        let folder = match &root {
+            From::Folder(folder) => Some(*folder),
+            From::Stage(base) => out.stages[*base].as_ref().and_then(|stage| stage.folder),
+            _ => None,
+        };
         let mut evaluator = Evaluator {
             plan,
             options,
@@ -74,8 +87,8 @@ pub(crate) fn evaluate(
             triggered: true,
             cmd_set: false,
             steps: Vec::new(),
-            context_paths: &mut out.context_paths,
-            used_args: &mut out.used_args,
+            out: &mut out,
+            folder,
         };
         for trigger in &planned.triggers {
             if let Err(mut diagnostic) = evaluator.instruction(trigger) {
@@ -86,7 +99,8 @@ pub(crate) fn evaluate(
             }
         }
         evaluator.triggered = false;
-        for instruction in &planned.stage.instructions {
+        let own = if planned.replaced { &[] } else { planned.stage.instructions.as_slice() };
+        for instruction in own {
             if let Err(diagnostic) = evaluator.instruction(instruction) {
                 diagnostics.push(*diagnostic);
             }
@@ -94,10 +108,56 @@ pub(crate) fn evaluate(
         let Evaluator { state: end, steps, .. } = evaluator;
         if index == plan.target {
             out.config = end.image.clone();
+            out.need(folder, "/");
         }
-        out.stages.push(Some(Stage { root, steps, end }));
+        out.stages.push(Some(Stage { root, steps, folder, end }));
     }
     out
+}
+
+impl Evaluated {
+    /// Notes that a path of a folder is needed.
+    fn need(&mut self, folder: Option<usize>, path: &str) {
+        if let Some(folder) = folder {
+            self.folders[folder].paths.insert(path::clean_absolute(path));
+        }
+    }
+
+    /// A named context where it is met.
+    fn named(&mut self, named: &NamedContext, platform: &Platform, options: &Options) -> From {
+        let NamedContext { name, short, context } = named;
+        let source = |source, note| From::Source(Box::new((source, note)));
+        match context {
+            Context::Local { name: local, ignore } => {
+                let (local, name, ignore) = (local.clone(), name.clone(), ignore.clone());
+                self.folders.push(Folder { local, name, ignore, paths: BTreeSet::new() });
+                From::Folder(self.folders.len() - 1)
+            }
+            Context::Scratch => From::Scratch,
+            Context::Image(reference) => {
+                let note = Note::new(format!("[context {name}] {reference}"));
+                let (reference, platform) = (reference.clone(), platform.clone());
+                source(Source::Image { reference, platform, resolve: Default::default() }, note)
+            }
+            Context::Git { url, text } => {
+                source(Source::Git(context::git(url, false)), context::git_note(text))
+            }
+            Context::Http { url, .. } => {
+                let note = Note::new(format!("[context {name}] {url}"));
+                source(
+                    Source::Http(koskit_llb::Http { url: url.clone(), ..Default::default() }),
+                    note,
+                )
+            }
+            Context::OciLayout { store, digest } => {
+                let session = options.session.clone();
+                let layout = context::layout(short, store, digest, platform, session);
+                let note = Note::new(format!("[context {name}] OCI load from client"));
+                source(Source::OciLayout(layout), note)
+            }
+            Context::Graph { definition, .. } => From::Graph(Box::new(definition.clone())),
+        }
+    }
 }
 
 fn arg_names(instruction: &Instruction) -> impl Iterator<Item = &str> {
@@ -109,53 +169,79 @@ fn arg_names(instruction: &Instruction) -> impl Iterator<Item = &str> {
 }
 
 /// How the steps of a stage are called and counted.
-fn names(plan: &Plan<'_>, index: usize) -> Names {
+fn names(plan: &Plan<'_>, index: usize, options: &Options) -> Names {
     let planned = &plan.stages[index];
-    let instructions = || planned.triggers.iter().chain(&planned.stage.instructions);
-    let own = usize::from(matches!(planned.base, Base::Image(_)));
-    let steps = instructions()
-        .filter(|i| matches!(i.command, Command::Copy(_) | Command::Run(_) | Command::Workdir(_)));
+    let own = || planned.stage.instructions.iter();
+    let base = usize::from(matches!(planned.base, Base::Image(_) | Base::Context(_)));
+    let steps = own().filter(|i| {
+        let command = &i.command;
+        matches!(
+            command,
+            Command::Add(_) | Command::Copy(_) | Command::Run(_) | Command::Workdir(_)
+        )
+    });
     // The name of a stage is of no use where there is nothing else.
-    let foreign = |i: &Instruction| match &i.command {
-        Command::Copy(copy) => {
-            matches!(plan.origin(copy, index), Ok(Origin::Image(_) | Origin::Scratch))
-        }
-        _ => false,
-    };
-    let alone = plan.stages.len() == 1 && !instructions().any(foreign);
+    let foreign = |origin| !matches!(origin, Ok(Origin::Stage(_)) | Err(_));
+    let mut origins = own().flat_map(|i| plan.origins(&i.command, index, options));
+    let alone = plan.stages.len() == 1 && !origins.any(foreign);
     let stage = match &planned.stage.name {
         _ if alone => String::new(),
         Some(name) => name.text.clone(),
         None => format!("stage-{index}"),
     };
-    Names::new(stage, own + steps.count())
+    let total = match planned.replaced {
+        true => 0,
+        false => base + steps.count() + planned.triggers.len(),
+    };
+    Names::new(stage, options.multi_platform.then(|| planned.platform.clone()), total)
 }
 
 /// What a stage begins with.
-fn begin(planned: &PlannedStage<'_>, names: &mut Names, done: &[Option<Stage>]) -> (Root, State) {
-    match (&planned.base, &planned.image) {
+fn begin(
+    planned: &PlannedStage<'_>,
+    options: &Options,
+    names: &mut Names,
+    out: &mut Evaluated,
+) -> (From, State) {
+    let config = planned.config.as_ref();
+    match (&planned.base, &planned.digest) {
         (Base::Stage(base), _) => {
-            let end = &done[*base].as_ref().expect("a base is evaluated before its user").end;
-            (Root::Stage(*base), State::new_on(end))
+            let end = &out.stages[*base].as_ref().expect("a base is evaluated first").end;
+            (From::Stage(*base), State::new_on(end))
         }
-        (Base::Image(name), Some(image)) => {
-            let reference = name.clone().with_digest(image.digest.clone());
+        (Base::Context(named), _) if planned.replaced => {
+            let image = config.map(|c| ImageConfig { created: None, ..c.clone() });
+            let state = State::replaced(image.unwrap_or_default());
+            (out.named(named, &planned.platform, options), state)
+        }
+        (Base::Context(named), _) => {
+            let image = config.map_or_else(ImageConfig::scratch, ImageConfig::inherit);
+            (out.named(named, &planned.platform, options), State::new(image))
+        }
+        (Base::Image(name), Some(digest)) => {
+            let config = config.expect("an image that was found has a configuration");
+            let reference = name.clone().with_digest(digest.clone());
+            let state = State::new(config.inherit());
+            if !config.has_layers() {
+                return (From::Scratch, state);
+            }
+            let none = Variables::default();
             let note = Note {
-                name: names.next(&format!("FROM {reference}")),
+                name: names.next(&format!("FROM {reference}"), &none),
                 command: Some(planned.stage.place.original.clone()),
                 lines: Some(planned.stage.place.lines),
                 ..Note::default()
             };
-            let platform = planned.platform.clone();
-            let root = match image.config.has_layers() {
-                true => Root::Image(Box::new(Image { reference, platform, note })),
-                false => Root::Scratch,
-            };
-            (root, State::new(image.config.inherit()))
+            (image(reference, planned.platform.clone(), note, options), state)
         }
         // An image that was not found is an error already.
-        (Base::Scratch | Base::Image(_), _) => (Root::Scratch, State::new(ImageConfig::scratch())),
+        (Base::Scratch | Base::Image(_), _) => (From::Scratch, State::new(ImageConfig::scratch())),
     }
+}
+
+fn image(reference: Reference, platform: Platform, note: Note, options: &Options) -> From {
+    let source = Source::Image { reference, platform, resolve: options.resolve };
+    From::Source(Box::new((source, note)))
 }
 
 impl State {
@@ -172,10 +258,22 @@ impl State {
         state
     }
 
+    /// A stage that a context stands for, as it is.
+    fn replaced(image: ImageConfig) -> Self {
+        let mut state = Self { variables: Variables::default(), args: Vec::new(), image };
+        state.import_env();
+        state
+    }
+
     /// What an image says becomes what holds for the instructions on top of it.
     fn settle(&mut self) {
         // What ONBUILDs of the base say is done in this stage, and not in the next one.
         self.image.config.on_build.clear();
+        self.image.ensure_path();
+        self.import_env();
+    }
+
+    fn import_env(&mut self) {
         for entry in &self.image.config.env {
             let (name, value) = variables::split(entry);
             self.variables.set(name, value);
@@ -194,7 +292,7 @@ pub(crate) struct Evaluator<'a, 'i> {
     pub plan: &'a Plan<'a>,
     pub options: &'a Options,
     images: &'a mut Images<'i>,
-    index: usize,
+    pub index: usize,
     pub expander: Expander,
     pub state: State,
     names: Names,
@@ -203,8 +301,9 @@ pub(crate) struct Evaluator<'a, 'i> {
     /// Whether this stage has a CMD, which an ENTRYPOINT then leaves alone.
     pub cmd_set: bool,
     pub steps: Vec<Step>,
-    pub context_paths: &'a mut BTreeSet<String>,
-    pub used_args: &'a mut BTreeSet<String>,
+    pub out: &'a mut Evaluated,
+    /// The folder that this stage began with, if with one.
+    folder: Option<usize>,
 }
 
 impl Evaluator<'_, '_> {
@@ -222,23 +321,43 @@ impl Evaluator<'_, '_> {
     }
 
     /// The same for a command: what is not set is the shell's business, and quotes stay.
-    pub fn run_step(&mut self, place: &Place, text: &str) -> Note {
+    pub fn run_step(&mut self, place: &Place, text: &str, variables: &dyn Environment) -> Note {
         let expander = Expander { raw_quotes: true, keep_unset: true, ..self.expander };
-        let expanded = expander.word(text, &self.state.variables);
-        let name = self.name(&expanded.unwrap_or_else(|_| text.to_owned()));
-        let command = Some(place.original.clone());
+        let expanded = expander.word(text, variables);
         Note {
-            name,
-            command,
+            name: self.name(&expanded.unwrap_or_else(|_| text.to_owned())),
+            command: Some(place.original.clone()),
             lines: Some(place.lines),
-            ignore_cache: self.options.no_cache,
+            ignore_cache: self.ignore_cache(),
             ..Note::default()
         }
     }
 
     fn name(&mut self, text: &str) -> String {
-        let text = uppercase(text);
-        self.names.next(&if self.triggered { format!("ONBUILD {text}") } else { text })
+        let text = self.titled(&uppercase(text));
+        self.names.next(&text, &self.state.variables)
+    }
+
+    /// The name of another part of the next step.
+    pub fn part(&self, place: &Place, prefix: &str) -> String {
+        let expanded = self.expander.word(&place.original, &self.state.variables);
+        let name = expanded.unwrap_or_else(|_| place.original.clone());
+        let text = self.titled(&format!("{prefix}{}", uppercase(&name)));
+        self.names.same(&text, &self.state.variables)
+    }
+
+    fn titled(&self, text: &str) -> String {
+        if self.triggered { format!("ONBUILD {text}") } else { text.to_owned() }
+    }
+
+    /// Whether the steps of this stage are to be run even if their results are known.
+    pub fn ignore_cache(&self) -> bool {
+        let stage = &self.plan.stages[self.index].stage.name;
+        let named = |name: &String| match stage {
+            Some(stage) => stage.text.eq_ignore_ascii_case(name),
+            None => name.is_empty(),
+        };
+        self.options.no_cache || self.options.no_cache_filter.iter().any(named)
     }
 
     /// A command as the kernel gets it.
@@ -259,23 +378,53 @@ impl Evaluator<'_, '_> {
         args
     }
 
-    /// The file system that a COPY takes files from.
-    pub fn origin(&mut self, copy: &koskit_dockerfile::Copy) -> Result<From> {
-        Ok(match self.plan.origin(copy, self.index)? {
+    /// The file system that something stands for; `word` is where it is named, and `lines`
+    /// are those that an image is put down to.
+    pub fn from(
+        &mut self,
+        origin: Origin,
+        word: &Word,
+        lines: Option<(usize, usize)>,
+    ) -> Result<From> {
+        let platform = self.options.target_platform.clone();
+        Ok(match origin {
             Origin::Context => From::Context,
             Origin::Scratch => From::Scratch,
             Origin::Stage(index) => From::Stage(index),
+            Origin::Named(named) => {
+                plan::load(&named.context, &platform, word, self.images)?;
+                self.out.named(&named, &platform, self.options)
+            }
             Origin::Image(name) => {
-                let platform = self.options.target_platform.clone();
-                let word = copy.from.as_ref().unwrap_or(&copy.destination);
-                let image = self.images.get(&name, &platform, word)?;
-                if !image.config.has_layers() {
+                let found = self.images.get(&name, &platform, word)?;
+                if !found.config.has_layers() {
                     return Ok(From::Scratch);
                 }
-                let reference = name.with_digest(image.digest);
-                let note = Note::new(format!("FROM {reference}"));
-                From::Image(Box::new(Image { reference, platform, note }))
+                let reference = name.with_digest(found.digest);
+                let command = Some(String::new());
+                let note = Note { command, lines, ..Note::new(format!("FROM {reference}")) };
+                image(reference, platform, note, self.options)
             }
         })
+    }
+
+    /// Notes that a path of a file system is needed.
+    pub fn need(&mut self, from: &From, path: &str) {
+        match from {
+            From::Context => {
+                self.out.context_paths.insert(path::clean_absolute(path));
+            }
+            From::Folder(folder) => self.out.need(Some(*folder), path),
+            From::Stage(index) => {
+                let folder = self.out.stages[*index].as_ref().and_then(|stage| stage.folder);
+                self.out.need(folder, path);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes that all of what this stage began with is needed.
+    pub fn need_own(&mut self) {
+        self.out.need(self.folder, "/");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use koskit_dockerfile::{CommandLine, Healthcheck};
+use koskit_dockerfile::{CommandLine, Healthcheck, go_quote};
 
 use crate::config::HealthConfig;
 
@@ -27,17 +27,31 @@ pub(crate) fn config(check: &Healthcheck) -> HealthConfig {
     }
 }
 
-/// The check as the history has it: as Go prints a struct.
+/// The check as the history has it: as Go prints a struct whose parts are quoted.
 pub(crate) fn history(check: &HealthConfig) -> String {
+    let test: Vec<_> = check.test.iter().map(|word| go_quote(word)).collect();
+    let times =
+        [check.interval, check.timeout, check.start_period, check.start_interval].map(duration);
     format!(
-        "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
-        check.test.join(" "),
-        duration(check.interval),
-        duration(check.timeout),
-        duration(check.start_period),
-        duration(check.start_interval),
-        check.retries
+        "HEALTHCHECK &{{[{}] {} {}}}",
+        test.join(" "),
+        times.map(|time| go_quote(&time)).join(" "),
+        character(check.retries)
     )
+}
+
+/// A number as Go quotes it: as the character of that number.
+fn character(number: u64) -> String {
+    let character = u32::try_from(number).ok().and_then(char::from_u32).unwrap_or('\u{fffd}');
+    match character {
+        '\'' => r"'\''".into(),
+        // A double quote needs no escape here.
+        '"' => "'\"'".into(),
+        other => {
+            let quoted = go_quote(&other.to_string());
+            format!("'{}'", &quoted[1..quoted.len() - 1])
+        }
+    }
 }
 
 /// A duration as Go prints it: `1h0m3.5s`, `1.5ms`.
@@ -70,7 +84,23 @@ fn duration(nanoseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use super::{HealthConfig, duration, history};
+
+    #[test]
+    fn the_history_is_written_as_buildkit_does() {
+        let mut check = HealthConfig {
+            test: vec!["CMD-SHELL".into(), "curl \"x\"".into()],
+            interval: 5_000_000_000,
+            retries: 3,
+            ..HealthConfig::default()
+        };
+        let expected = r#"HEALTHCHECK &{["CMD-SHELL" "curl \"x\""] "5s" "0s" "0s" "0s" '\x03'}"#;
+        assert_eq!(history(&check), expected);
+        for (retries, end) in [(0, r"'\x00'}"), (10, r"'\n'}"), (39, r"'\''}"), (65, "'A'}")] {
+            check.retries = retries;
+            assert!(history(&check).ends_with(end), "{}", history(&check));
+        }
+    }
 
     #[test]
     fn durations_are_printed_as_go_does() {

@@ -6,22 +6,23 @@ use koskit_llb::{Owner, path};
 use crate::config::Empty;
 use crate::evaluate::Evaluator;
 use crate::step::Step;
-use crate::{Diagnostic, Result, copy, health, ports, run, signal};
+use crate::{Diagnostic, Result, copy, health, ports, run, signal, variables};
 
 impl Evaluator<'_, '_> {
     /// Does one instruction.
     pub fn instruction(&mut self, instruction: &Instruction) -> Result<()> {
         let place = &instruction.place;
         match &instruction.command {
+            Command::Add(add) => copy::add(self, add, place)?,
             Command::Arg(variables) => self.arg(variables)?,
             Command::Cmd(line) => {
                 self.cmd_set = true;
                 let args = self.command_line(line);
                 self.note(format!("CMD {}", quoted(&args)));
                 self.state.image.config.cmd = Some(args);
+                self.state.image.config.args_escaped = true;
             }
-            Command::Add(_) => return Err(refuse(place.keyword.span, "ADD")),
-            Command::Copy(copy) => copy::evaluate(self, copy, place)?,
+            Command::Copy(copy) => copy::copy(self, copy, place)?,
             Command::Entrypoint(line) => {
                 let args = self.command_line(line);
                 self.note(format!("ENTRYPOINT {}", quoted(&args)));
@@ -92,12 +93,15 @@ impl Evaluator<'_, '_> {
                 (None, Some(default)) => Some(self.expand(default)?),
                 (None, None) => self.plan.globals.get(name).map(str::to_owned),
             };
-            self.used_args.insert(name.clone());
+            self.out.used_args.insert(name.clone());
             self.state.args.push(name.clone());
             match value {
                 None => words.push(name.clone()),
                 Some(value) => {
-                    self.state.variables.set(name, &value);
+                    // What is only for a scanner is not for commands.
+                    if !variables::SCANNER.contains(&name.as_str()) {
+                        self.state.variables.set(name, &value);
+                    }
                     words.push(format!("{name}={value}"));
                 }
             }
@@ -161,16 +165,12 @@ impl Evaluator<'_, '_> {
             let user = &self.state.image.config.user;
             let owner = (!user.is_empty()).then(|| Owner::parse(user));
             let note = self.step(place);
-            self.steps.push(Step::Mkdir { path: path.clone(), owner, note });
+            let time = self.options.epoch().map(|seconds| seconds.saturating_mul(1_000_000_000));
+            self.steps.push(Step::Mkdir { path: path.clone(), owner, time, note });
         }
         self.state.image.note(format!("WORKDIR {path}"), makes);
         Ok(())
     }
-}
-
-/// What the language has and the graph does not have yet.
-pub(crate) fn refuse(span: koskit_dockerfile::Span, what: &str) -> Box<Diagnostic> {
-    Box::new(Diagnostic::error(span, format!("{what} is not supported yet by koskit")))
 }
 
 /// As Go prints a list of quoted strings.

@@ -37,11 +37,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use koskit_dockerfile::{Diagnostic, Dockerfile, Errors, Severity, Source};
-use koskit_llb::{Digest, Platform, Reference, pb};
+use koskit_llb::{Digest, Platform, Reference, ResolveMode, pb};
 use thiserror::Error;
 
+mod add;
 mod check;
 mod config;
+mod context;
 mod copy;
 mod emit;
 mod evaluate;
@@ -49,6 +51,7 @@ mod health;
 mod ignore;
 mod images;
 mod instructions;
+mod mount;
 mod name;
 mod plan;
 mod ports;
@@ -59,6 +62,7 @@ mod variables;
 
 pub use check::{Check, check};
 pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};
+pub use context::{Context, ContextError, context_graph};
 pub use ignore::ignore_patterns;
 
 /// How a Dockerfile is to be built.
@@ -74,12 +78,36 @@ pub struct Options {
     pub build_platform: Platform,
     /// Labels that the image gets besides those of the file, which they override.
     pub labels: BTreeMap<String, String>,
-    /// The name of the local source that is the build context.
-    pub context: String,
-    /// The patterns of the `.dockerignore`, see [`ignore_patterns`].
-    pub ignore: Vec<String>,
+    /// The build context.
+    pub context: Context,
+    /// The folder of the build context that counts; for contexts that are not local.
+    pub context_subdir: Option<String>,
+    /// Contexts that stand for stages and images, by their names. Those for one platform only
+    /// are called `NAME::OS/ARCHITECTURE`.
+    pub contexts: BTreeMap<String, Context>,
     /// Run all steps, even those whose result is known.
     pub no_cache: bool,
+    /// The same for the steps of these stages.
+    pub no_cache_filter: Vec<String>,
+    /// Where images are looked for.
+    pub resolve: ResolveMode,
+    /// The network of commands that do not say which they want.
+    pub network: pb::NetMode,
+    /// The host name of all commands; empty leaves it to the solver. The build argument
+    /// `BUILDKIT_SANDBOX_HOSTNAME` says it, too.
+    pub hostname: String,
+    /// Lines of the `/etc/hosts` of all commands: a name and its address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// The size of `/dev/shm` in bytes; 0 leaves it to the solver.
+    pub shm_size: i64,
+    /// Limits on what each command may use.
+    pub ulimits: Vec<pb::Ulimit>,
+    /// The control group of all commands; empty leaves it to the solver.
+    pub cgroup_parent: String,
+    /// The build is one of several, each for a platform of its own: steps tell theirs.
+    pub multi_platform: bool,
+    /// Which client's folders are meant, where several are connected to the solver.
+    pub session: Option<String>,
 }
 
 impl Default for Options {
@@ -91,9 +119,35 @@ impl Default for Options {
             target_platform: Platform::new("linux", "arm64", ""),
             build_platform: Platform::host(),
             labels: BTreeMap::new(),
-            context: "context".into(),
-            ignore: Vec::new(),
+            context: Context::local("context"),
+            context_subdir: None,
+            contexts: BTreeMap::new(),
             no_cache: false,
+            no_cache_filter: Vec::new(),
+            resolve: ResolveMode::Default,
+            network: pb::NetMode::Unset,
+            hostname: String::new(),
+            extra_hosts: Vec::new(),
+            shm_size: 0,
+            ulimits: Vec::new(),
+            cgroup_parent: String::new(),
+            multi_platform: false,
+            session: None,
+        }
+    }
+}
+
+impl Options {
+    /// The time of directories that WORKDIR makes, in seconds since 1970, where the build
+    /// argument `SOURCE_DATE_EPOCH` says one.
+    fn epoch(&self) -> Option<i64> {
+        self.build_args.get("SOURCE_DATE_EPOCH")?.parse().ok()
+    }
+
+    fn hostname(&self) -> String {
+        match self.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") {
+            Some(name) if !name.is_empty() => name.clone(),
+            _ => self.hostname.clone(),
         }
     }
 }
@@ -121,6 +175,20 @@ pub trait ImageResolver {
     /// # Errors
     /// A sentence for the user, where there is none or it cannot be read.
     fn resolve(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ResolveError>;
+
+    /// The image of an OCI layout of the client: `store` is which of its layouts, `digest`
+    /// that of the manifest or of an index.
+    ///
+    /// # Errors
+    /// A sentence for the user, where there is none or it cannot be read.
+    fn resolve_layout(
+        &self,
+        store: &str,
+        digest: &Digest,
+        platform: &Platform,
+    ) -> Result<BaseImage, ResolveError> {
+        Err(format!("the layout {store} with {digest} for {platform} cannot be read here").into())
+    }
 }
 
 /// Why an image cannot be had.
@@ -190,6 +258,7 @@ pub fn convert(
         .build_args
         .keys()
         .filter(|name| !evaluated.used_args.contains(*name))
+        .filter(|name| !variables::needs_no_declaration(name))
         .cloned()
         .collect();
     let mut config = evaluated.config;

@@ -1,14 +1,15 @@
 //! Which stages there are, what each begins with, and which of them the target needs.
 
 use koskit_dockerfile::{
-    Command, Copy, Diagnostic, Dockerfile, Empty, Environment, Expander, Instruction, Stage, Word,
-    nearest,
+    Command, Copy, Diagnostic, Dockerfile, Empty, Environment, Expander, Instruction, Mount, Stage,
+    Word, nearest,
 };
-use koskit_llb::{Platform, Reference};
+use koskit_llb::{Digest, Platform, Reference};
 
+use crate::context::{self, Context, NamedContext};
 use crate::images::Images;
 use crate::variables::{self, Variables};
-use crate::{BaseImage, FrontendError, Options, Result};
+use crate::{FrontendError, ImageConfig, Options, Result};
 
 /// The stages of a file with their bases.
 pub(crate) struct Plan<'a> {
@@ -28,8 +29,12 @@ pub(crate) struct PlannedStage<'a> {
     pub platform: Platform,
     /// Whether the target needs it.
     pub needed: bool,
-    /// Its base, if that is an image that was found.
-    pub image: Option<BaseImage>,
+    /// Whether the base stands for the stage itself, whose instructions are not done then.
+    pub replaced: bool,
+    /// The digest of its base, if that is an image that was found.
+    pub digest: Option<Digest>,
+    /// The configuration of its base, if it has one.
+    pub config: Option<ImageConfig>,
     /// What the ONBUILDs of its base say; done before its own instructions.
     pub triggers: Vec<Instruction>,
 }
@@ -41,15 +46,18 @@ pub(crate) enum Base {
     /// A stage before it.
     Stage(usize),
     Image(Reference),
+    Context(NamedContext),
 }
 
 /// Where files are copied from.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Origin {
+    /// The main context.
     Context,
     Scratch,
     Stage(usize),
     Image(Reference),
+    Named(NamedContext),
 }
 
 impl<'a> Plan<'a> {
@@ -70,13 +78,11 @@ impl<'a> Plan<'a> {
         let globals = globals(file, options, predefined, diagnostics);
         let mut plan = Self { globals, stages: Vec::new(), target: 0 };
         for stage in &file.stages {
-            let target = &options.target_platform;
-            let (base, platform) = plan.stage(stage, file.escape, target).unwrap_or_else(|error| {
+            let planned = plan.stage(stage, file.escape, options).unwrap_or_else(|error| {
                 diagnostics.push(*error);
-                (Base::Scratch, target.clone())
+                PlannedStage::new(stage, Base::Scratch, options.target_platform.clone())
             });
-            let (needed, image, triggers) = (false, None, Vec::new());
-            plan.stages.push(PlannedStage { stage, base, platform, needed, image, triggers });
+            plan.stages.push(planned);
         }
         plan.target = match &options.target {
             None => plan.stages.len() - 1,
@@ -85,13 +91,14 @@ impl<'a> Plan<'a> {
                 known: names(file).iter().map(|name| (*name).to_owned()).collect(),
             })?,
         };
-        plan.mark(plan.target, images, diagnostics);
+        plan.mark(plan.target, options, images, diagnostics);
         Ok(plan)
     }
 
     /// What a stage begins with, and the platform of its steps.
-    fn stage(&self, stage: &Stage, escape: char, target: &Platform) -> Result<(Base, Platform)> {
+    fn stage(&self, stage: &'a Stage, escape: char, options: &Options) -> Result<PlannedStage<'a>> {
         let expander = Expander::new(escape);
+        let target = &options.target_platform;
         let base = expand(&expander, &stage.base, &self.globals)?;
         if base.is_empty() {
             let error = Diagnostic::error(stage.base.span, "the name of the base image is empty")
@@ -107,17 +114,28 @@ impl<'a> Plan<'a> {
             None => None,
             Some(word) => Some(self.platform(&expander, word)?),
         };
+        let own = platform.clone().unwrap_or_else(|| target.clone());
+        if let Some(name) = &stage.name
+            && let Some(named) = context::named(options, &name.text, &own)
+        {
+            let planned = PlannedStage::new(stage, Base::Context(named), own);
+            return Ok(PlannedStage { replaced: true, ..planned });
+        }
         // The latest of several stages of one name counts, and a name is in lower case.
         let named = |s: &PlannedStage<'_>| s.stage.name.as_ref().is_some_and(|n| n.text == base);
-        Ok(match self.stages.iter().rposition(named) {
+        let (base, platform) = match self.stages.iter().rposition(named) {
             // Who begins with a stage or with nothing takes over the platform.
             Some(index) => (Base::Stage(index), self.stages[index].platform.clone()),
             None if base == "scratch" => (Base::Scratch, target.clone()),
             None => {
                 let name = reference(&base, &stage.base)?;
-                (Base::Image(name), platform.unwrap_or_else(|| target.clone()))
+                match context::named(options, &name.to_string(), &own) {
+                    Some(named) => (Base::Context(named), own),
+                    None => (Base::Image(name), own),
+                }
             }
-        })
+        };
+        Ok(PlannedStage::new(stage, base, platform))
     }
 
     fn platform(&self, expander: &Expander, word: &Word) -> Result<Platform> {
@@ -149,7 +167,7 @@ impl<'a> Plan<'a> {
     }
 
     /// What a COPY in the stage `at` copies from.
-    pub fn origin(&self, copy: &Copy, at: usize) -> Result<Origin> {
+    pub fn origin(&self, copy: &Copy, at: usize, options: &Options) -> Result<Origin> {
         let Some(from) = &copy.from else { return Ok(Origin::Context) };
         if Expander::new('\\').word(&from.text, &Empty).ok().as_ref() != Some(&from.text) {
             return Err(Box::new(
@@ -158,43 +176,56 @@ impl<'a> Plan<'a> {
                     .hint("FROM … AS name, with the variable in the FROM, gives it a name"),
             ));
         }
-        let index = match from.text.parse::<usize>() {
-            Ok(index) if index < self.stages.len() => Some(index),
+        match from.text.parse::<usize>() {
+            Ok(index) if index < self.stages.len() => earlier(index, at, &from.text, from),
             Ok(index) => {
                 let message = format!("there is no stage {index}");
                 let label = format!("the file has {} stages, the first is 0", self.stages.len());
-                return Err(Box::new(Diagnostic::error(from.span, message).label(label)));
+                Err(Box::new(Diagnostic::error(from.span, message).label(label)))
             }
-            Err(_) => self.find(&from.text),
-        };
-        match index {
-            Some(index) if index < at => Ok(Origin::Stage(index)),
-            Some(_) => Err(Box::new(
-                Diagnostic::error(
-                    from.span,
-                    format!("the stage {} is not built before this one", from.text),
-                )
-                .label("expected a stage that stands above")
-                .hint("move the stage that is copied from before the one that copies"),
-            )),
-            None if from.text == "scratch" => Ok(Origin::Scratch),
-            None => Ok(Origin::Image(reference(&from.text, from)?)),
+            Err(_) => self.named_origin(&from.text, at, from, options),
         }
     }
 
+    /// What a mount of a RUN in the stage `at` is taken from: a stage, a context or an image,
+    /// but no number.
+    pub fn named_origin(
+        &self,
+        name: &str,
+        at: usize,
+        word: &Word,
+        options: &Options,
+    ) -> Result<Origin> {
+        if let Some(index) = self.find(name) {
+            return earlier(index, at, name, word);
+        }
+        if name == "scratch" {
+            return Ok(Origin::Scratch);
+        }
+        let image = reference(name, word)?;
+        let named = context::named(options, &image.to_string(), &options.target_platform);
+        Ok(named.map_or(Origin::Image(image), Origin::Named))
+    }
+
     /// Marks a stage and all that it needs, and asks for the images.
-    fn mark(&mut self, target: usize, images: &mut Images<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    fn mark(
+        &mut self,
+        target: usize,
+        options: &Options,
+        images: &mut Images<'_>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         let mut todo = vec![target];
         while let Some(index) = todo.pop() {
             let planned = &mut self.stages[index];
             if std::mem::replace(&mut planned.needed, true) {
                 continue;
             }
-            if let Base::Image(name) = &planned.base {
-                match images.get(name, &planned.platform, &planned.stage.base) {
-                    Ok(image) => planned.image = Some(image),
-                    Err(diagnostic) => diagnostics.push(*diagnostic),
-                }
+            if let Err(diagnostic) = planned.resolve(&options.target_platform, images) {
+                diagnostics.push(*diagnostic);
+            }
+            if planned.replaced {
+                continue;
             }
             match self.triggers(index) {
                 Ok(triggers) => self.stages[index].triggers = triggers,
@@ -205,12 +236,29 @@ impl<'a> Plan<'a> {
                 todo.push(base);
             }
             for instruction in planned.triggers.iter().chain(&planned.stage.instructions) {
-                let Command::Copy(copy) = &instruction.command else { continue };
-                // What is wrong with a --from is told when its stage is evaluated.
-                if let Ok(Origin::Stage(from)) = self.origin(copy, index) {
-                    todo.push(from);
+                // What is wrong with an origin is told when its stage is evaluated.
+                for origin in self.origins(&instruction.command, index, options) {
+                    if let Ok(Origin::Stage(from)) = origin {
+                        todo.push(from);
+                    }
                 }
             }
+        }
+    }
+
+    /// All that an instruction takes files from, the main context aside. A mount without a
+    /// `from` is one from scratch.
+    pub fn origins(&self, command: &Command, at: usize, options: &Options) -> Vec<Result<Origin>> {
+        match command {
+            Command::Copy(copy) if copy.from.is_some() => vec![self.origin(copy, at, options)],
+            Command::Run(run) => {
+                let origin = |word: &Word| match Mount::origin(word) {
+                    None => self.named_origin("scratch", at, word, options),
+                    Some(name) => self.named_origin(&name, at, word, options),
+                };
+                run.mounts.iter().map(origin).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -219,8 +267,8 @@ impl<'a> Plan<'a> {
         let planned = &self.stages[index];
         let texts: Vec<&String> = match planned.base {
             Base::Scratch => Vec::new(),
-            Base::Image(_) => {
-                planned.image.iter().flat_map(|i| &i.config.config.on_build).collect()
+            Base::Image(_) | Base::Context(_) => {
+                planned.config.iter().flat_map(|config| &config.config.on_build).collect()
             }
             Base::Stage(base) => {
                 let instructions = self.stages[base].stage.instructions.iter();
@@ -249,6 +297,68 @@ impl<'a> Plan<'a> {
         };
         texts.into_iter().map(parse).collect()
     }
+}
+
+impl<'a> PlannedStage<'a> {
+    fn new(stage: &'a Stage, base: Base, platform: Platform) -> Self {
+        let (needed, replaced, triggers) = (false, false, Vec::new());
+        Self { stage, base, platform, needed, replaced, digest: None, config: None, triggers }
+    }
+
+    /// Asks for the image that it begins with, if it is one.
+    fn resolve(&mut self, target: &Platform, images: &mut Images<'_>) -> Result<()> {
+        let word = &self.stage.base;
+        match &self.base {
+            Base::Scratch | Base::Stage(_) => {}
+            Base::Image(name) => {
+                let image = images.get(name, &self.platform, word)?;
+                if !image.config.has_layers() {
+                    // What has no files is for any platform.
+                    self.platform = target.clone();
+                }
+                (self.digest, self.config) = (Some(image.digest), Some(image.config));
+            }
+            Base::Context(named) => {
+                self.config = load(&named.context, &self.platform, word, images)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The configuration of the image that a context is, if it is one.
+pub(crate) fn load(
+    context: &Context,
+    platform: &Platform,
+    word: &Word,
+    images: &mut Images<'_>,
+) -> Result<Option<ImageConfig>> {
+    match context {
+        Context::Image(name) => Ok(Some(images.get(name, platform, word)?.config)),
+        Context::OciLayout { store, digest } => {
+            Ok(Some(images.layout(store, digest, platform, word)?.config))
+        }
+        Context::Graph { definition, config } => match koskit_llb::Graph::new(definition) {
+            Ok(_) => Ok(config.as_deref().cloned()),
+            Err(error) => {
+                let message = format!("the context {} cannot be used: {error}", word.text);
+                Err(Box::new(Diagnostic::error(word.span, message)))
+            }
+        },
+        _ => Ok(None),
+    }
+}
+
+/// A stage, if it comes before the one that needs it.
+fn earlier(index: usize, at: usize, name: &str, word: &Word) -> Result<Origin> {
+    if index < at {
+        return Ok(Origin::Stage(index));
+    }
+    Err(Box::new(
+        Diagnostic::error(word.span, format!("the stage {name} is not built before this one"))
+            .label("expected a stage that stands above")
+            .hint("move the stage that is copied from before the one that copies"),
+    ))
 }
 
 /// The names of all stages that have one.

@@ -1,20 +1,19 @@
 //! RUN: a command in the file system that the stage has so far.
 
-use koskit_dockerfile::{CommandLine, Diagnostic, Environment, Heredoc, Place, Run};
-use koskit_llb::{Exec, pb};
+use koskit_dockerfile::{
+    CommandLine, Diagnostic, Environment, Heredoc, Network, Place, Run, Security,
+};
+use koskit_llb::{Exec, Mount, MountKind, SecretMount, pb};
 
 use crate::Result;
 use crate::evaluate::{Evaluator, State};
-use crate::step::{DOCUMENTS, Document, Step};
+use crate::mount;
+use crate::step::{DOCUMENTS, Document, From, Mounted, Step};
+use crate::variables::Variables;
 
 pub(crate) fn evaluate(evaluator: &mut Evaluator<'_, '_>, run: &Run, place: &Place) -> Result<()> {
-    let plain = run.network == Default::default() && run.security == Default::default();
-    if !run.mounts.is_empty() || !plain {
-        let what = "RUN --mount, --network or --security";
-        return Err(crate::instructions::refuse(place.keyword.span, what));
-    }
     let mut name = place.original.clone();
-    let mut document = None;
+    let mut mounted = Vec::new();
     let args = match &run.command {
         CommandLine::Exec(words) if words.is_empty() => {
             return Err(nothing(place));
@@ -25,10 +24,9 @@ pub(crate) fn evaluate(evaluator: &mut Evaluator<'_, '_>, run: &Run, place: &Pla
             [doc] if is_heredoc(&word.text) => {
                 name = format!("{name} ({})", summary(&doc.content));
                 let data = doc.data();
-                if data.starts_with("#!") {
+                if doc.content.starts_with("#!") {
                     let path = format!("{DOCUMENTS}{}", doc.name);
-                    let data = data.into_bytes();
-                    document = Some(Document { name: doc.name.clone(), mode: 0o755, data });
+                    mounted.push(script(&doc.name, data));
                     evaluator.in_shell(&path)
                 } else {
                     evaluator.in_shell(&data)
@@ -38,20 +36,80 @@ pub(crate) fn evaluate(evaluator: &mut Evaluator<'_, '_>, run: &Run, place: &Pla
         },
         line => evaluator.command_line(line),
     };
+    // A command may look at anything.
+    evaluator.need_own();
+    let mounts = mount::read(evaluator, &run.mounts)?;
+    mounted.extend(mounts.mounted);
+    let options = evaluator.options;
+    let mut temporary = Vec::new();
+    if options.shm_size > 0 {
+        temporary.push(Mount {
+            target: "/dev/shm".into(),
+            source: None,
+            selector: String::new(),
+            readonly: false,
+            kind: MountKind::Tmpfs { size: options.shm_size },
+        });
+    }
     let state = &evaluator.state;
     let exec = Exec {
         args: args.clone(),
         env: state.variables.to_list(),
         cwd: state.workdir().to_owned(),
         user: state.image.config.user.clone(),
+        hostname: options.hostname(),
+        network: match run.network {
+            Network::Default => options.network,
+            Network::None => pb::NetMode::None,
+            Network::Host => pb::NetMode::Host,
+        },
+        security: match run.security {
+            Security::Sandbox => pb::SecurityMode::Sandbox,
+            Security::Insecure => pb::SecurityMode::Insecure,
+        },
         proxy: proxy(evaluator),
-        ..Exec::default()
+        extra_hosts: options.extra_hosts.clone(),
+        ulimits: options.ulimits.clone(),
+        cgroup_parent: options.cgroup_parent.clone(),
+        devices: Vec::new(),
+        mounts: temporary,
+        secrets: mounts.secrets,
+        ssh: mounts.ssh,
     };
     let history = format!("RUN {} # buildkit", with_args(state, &args));
+    let variables = Masked { variables: state.variables.clone(), secrets: &exec.secrets };
+    let note = evaluator.run_step(place, &name, &variables);
     evaluator.state.image.note(history, true);
-    let note = evaluator.run_step(place, &name);
-    evaluator.steps.push(Step::Run { exec: Box::new(exec), document, note });
+    evaluator.steps.push(Step::Run { exec: Box::new(exec), mounts: mounted, note });
     Ok(())
+}
+
+/// The variables that a RUN is named with: a secret is told to be one.
+struct Masked<'a> {
+    variables: Variables,
+    secrets: &'a [SecretMount],
+}
+
+impl Environment for Masked<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        match self.secrets.iter().any(|secret| secret.env.as_deref() == Some(name)) {
+            true => Some("****"),
+            false => self.variables.get(name),
+        }
+    }
+}
+
+/// A here-document that is a program itself.
+fn script(name: &str, data: String) -> Mounted {
+    let document = Document { name: name.to_owned(), mode: 0o755, data: data.into_bytes() };
+    let mount = Mount {
+        target: DOCUMENTS.into(),
+        source: None,
+        selector: "/".into(),
+        readonly: true,
+        kind: MountKind::Bind,
+    };
+    Mounted { from: From::Document(Box::new(document)), directory: None, mount }
 }
 
 fn nothing(place: &Place) -> Box<Diagnostic> {

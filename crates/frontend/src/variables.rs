@@ -60,3 +60,19 @@ pub(crate) fn predefined(
 pub(crate) fn split(text: &str) -> (&str, &str) {
     text.split_once('=').unwrap_or((text, ""))
 }
+
+/// Arguments that say what a scanner for SBOMs shall look at.
+pub(crate) const SCANNER: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// Whether no ARG need declare a build argument: it is for the builder, or for all commands.
+pub(crate) fn needs_no_declaration(name: &str) -> bool {
+    let proxies = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+    name == "SOURCE_DATE_EPOCH"
+        || name.starts_with("BUILDKIT_")
+        || proxies.contains(&name.to_ascii_lowercase().as_str())
+}
+
+/// Whether a text means yes, as Go reads it.
+pub(crate) fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}

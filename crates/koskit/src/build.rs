@@ -27,6 +27,9 @@ use koskit_llb::Inputs;
 use koskit_progress::Progress;
 use std::collections::BTreeMap;
 
+/// The name by which the engines know the build context.
+const CONTEXT: &str = "context";
+
 /// Builds the image.
 ///
 /// # Errors
@@ -40,7 +43,7 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         build_args: build_args(&arguments.build_arg),
         target_platform: arguments.platform.clone(),
         labels: names::pairs("label", &arguments.label)?,
-        ignore: context.ignore,
+        context: koskit_frontend::Context::Local { name: CONTEXT.into(), ignore: context.ignore },
         no_cache: arguments.no_cache,
         ..koskit_frontend::Options::default()
     };
@@ -51,7 +54,7 @@ pub fn build(arguments: &Arguments) -> Result<()> {
     if !arguments.is_quiet() {
         warn(&build);
     }
-    let local = BTreeMap::from([(options.context.clone(), context.path)]);
+    let local = BTreeMap::from([(CONTEXT.into(), context.path)]);
     let inputs = Inputs { local, ..Inputs::default() };
     let engine = Engine::open(&store)?;
     let progress = Progress::new(&koskit_progress::Options {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::path;
+use crate::url::decode;
 
 /// Where a git repository is, and what is wanted of it: `https://host/repo.git#ref:folder`,
 /// `https://host/repo.git?tag=v1&subdir=folder`, `git@host:repo.git#ref`.
@@ -229,23 +230,6 @@ fn boolean(key: &str, value: &str) -> Result<bool, String> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(format!("{key} in the git URL is true or false, not {value:?}")),
     }
-}
-
-/// Resolves `%41`; `None` where there are no two digits behind a `%`.
-pub(crate) fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = tail;
-        if first != b'%' {
-            bytes.push(first);
-            continue;
-        }
-        let digits = rest.get(..2).filter(|d| d.iter().all(u8::is_ascii_hexdigit))?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-        rest = &rest[2..];
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod inputs;
 pub mod path;
 mod platform;
 mod reference;
+pub mod url;
 
 pub use bollard_buildkit_proto::pb;
 pub use build::{

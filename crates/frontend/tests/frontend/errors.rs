@@ -118,7 +118,7 @@ error: --from cannot have variables or quotes
   |
   = hint: FROM … AS name, with the variable in the FROM, gives it a name
 
-error: COPY cannot fetch anything; RUN can, with a program of the image
+error: COPY cannot fetch anything; ADD can
  --> Dockerfile:7:6
   |
 7 | COPY https://example.org/a /

@@ -1,7 +1,7 @@
 //! The graphs and configs that Dockerfiles give.
 
 use koskit_dockerfile::Rule;
-use koskit_frontend::{Build, Options};
+use koskit_frontend::{Build, Context, Options};
 use koskit_llb::{Graph, Platform, pb};
 
 use crate::common::{self, build, build_with, options, show};
@@ -63,7 +63,7 @@ fn the_talks_dockerfile_gives_the_graph_that_buildkit_makes_of_it() {
     assert_eq!(command, Some("RUN gcc -fPIC -pie -o /app/hello /app/hello.c"));
     assert_eq!(graph.vertices()[3].locations[0].first, 3);
 
-    let json = r#"{"architecture":"arm64","os":"linux","config":{"Env":["PATH","HELLO=WORLD"],"Entrypoint":["/hello"],"Cmd":["hello_world","test"],"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":[]},"history":[{"created_by":"COPY /app/hello / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"COPY /out/* / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"ENV HELLO=WORLD","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"ENTRYPOINT [\"/hello\"]","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"CMD [\"hello_world\" \"test\"]","comment":"buildkit.dockerfile.v0","empty_layer":true}]}"#;
+    let json = r#"{"architecture":"arm64","os":"linux","config":{"Env":["PATH","HELLO=WORLD"],"Entrypoint":["/hello"],"Cmd":["hello_world","test"],"ArgsEscaped":true,"WorkingDir":"/"},"rootfs":{"type":"layers","diff_ids":[]},"history":[{"created_by":"COPY /app/hello / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"COPY /out/* / # buildkit","comment":"buildkit.dockerfile.v0"},{"created_by":"ENV HELLO=WORLD","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"ENTRYPOINT [\"/hello\"]","comment":"buildkit.dockerfile.v0","empty_layer":true},{"created_by":"CMD [\"hello_world\" \"test\"]","comment":"buildkit.dockerfile.v0","empty_layer":true}]}"#;
     assert_eq!(serde_json::to_string(&build.config).unwrap().replace(PATH, "PATH"), json);
     let rules: Vec<_> = build.warnings.iter().map(|w| w.rule).collect();
     assert_eq!(rules, [Some(Rule::FromAsCasing); 2]);
@@ -133,7 +133,8 @@ LABEL a=b
 #[test]
 fn only_what_is_copied_is_asked_of_the_context() {
     let attrs = |text: &str| {
-        let options = Options { ignore: vec!["*.o".into()], ..options() };
+        let context = Context::Local { name: "context".into(), ignore: vec!["*.o".into()] };
+        let options = Options { context, ..options() };
         let (_, graph) = build_with(text, &options);
         let shown = show(&graph);
         let local = shown.lines().find(|l| l.contains("local://")).unwrap();
@@ -432,8 +433,7 @@ fn a_health_check_is_in_the_config_and_in_the_history() {
     let check = build.config.config.healthcheck.clone().unwrap();
     assert_eq!(check.test, ["CMD-SHELL", "curl -f x"]);
     assert_eq!((check.interval, check.retries, check.timeout), (90_000_000_000, 2, 0));
-    let expected = "HEALTHCHECK {Test:[CMD-SHELL curl -f x] Interval:1m30s Timeout:0s \
-                    StartPeriod:0s StartInterval:0s Retries:2}";
+    let expected = r#"HEALTHCHECK &{["CMD-SHELL" "curl -f x"] "1m30s" "0s" "0s" "0s" '\x02'}"#;
     assert_eq!(history(&build), [expected]);
     let none = common::build("FROM scratch\nHEALTHCHECK NONE\n").0.config.config.healthcheck;
     assert_eq!(none.unwrap().test, ["NONE"]);

@@ -86,6 +86,11 @@ impl Owner {
         }
     }
 
+    /// A user and a group by their numbers.
+    pub fn ids(user: u32, group: u32) -> Self {
+        Self { user: Id::Number(user), group: Some(Id::Number(group)) }
+    }
+
     /// Names are looked up in the file system that the action changes.
     pub(super) fn to_pb(&self, base: i64) -> pb::ChownOpt {
         let id = |id: &Id| pb::UserOpt {

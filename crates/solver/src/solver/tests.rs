@@ -91,7 +91,10 @@ impl World {
     fn graph(&self, text: &str) -> (Graph, ImageConfig) {
         let options = frontend::Options {
             target_platform: Platform::host(),
-            ignore: self.ignore.clone(),
+            context: frontend::Context::Local {
+                name: "context".into(),
+                ignore: self.ignore.clone(),
+            },
             ..frontend::Options::default()
         };
         let source = dockerfile::Source::new("Dockerfile", text);
