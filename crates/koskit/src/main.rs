@@ -3,6 +3,7 @@
 mod build;
 mod debug;
 mod error;
+mod explain;
 mod images;
 mod inspect;
 mod lower;
@@ -10,6 +11,7 @@ mod names;
 mod output;
 mod run;
 mod sdk;
+mod sel4;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +43,7 @@ Images are kept in $XDG_DATA_HOME/koskit (~/.local/share/koskit), an OCI image l
 #[derive(Subcommand)]
 enum Command {
     Build(build::Arguments),
+    Explain(explain::Arguments),
     Run(run::Arguments),
     Images(images::Arguments),
     Inspect(inspect::Arguments),
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Build(arguments) => build::build(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Images(arguments) => images::images(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Lower(arguments) => lower::write(&arguments),
