@@ -1,9 +1,9 @@
 //! The command line: arguments, progress and words. What a command does is in other crates.
 
 mod build;
+mod builder;
 mod debug;
 mod error;
-mod explain;
 mod images;
 mod inspect;
 mod lower;
@@ -11,7 +11,6 @@ mod names;
 mod output;
 mod run;
 mod sdk;
-mod sel4;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -43,7 +42,8 @@ Images are kept in $XDG_DATA_HOME/koskit (~/.local/share/koskit), an OCI image l
 #[derive(Subcommand)]
 enum Command {
     Build(build::Arguments),
-    Explain(explain::Arguments),
+    #[command(subcommand)]
+    Builder(builder::Command),
     Run(run::Arguments),
     Images(images::Arguments),
     Inspect(inspect::Arguments),
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Build(arguments) => build::build(&arguments),
-        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Builder(command) => builder::builder(&command),
         Command::Images(arguments) => images::images(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Lower(arguments) => lower::write(&arguments),

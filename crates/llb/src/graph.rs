@@ -1,5 +1,7 @@
 //! Reading a definition that anybody may have written.
 
+mod several;
+
 use std::collections::{BTreeMap, HashMap};
 
 use prost::Message as _;
@@ -19,7 +21,8 @@ const MAX_OPS: usize = 100_000;
 #[derive(Clone, Debug)]
 pub struct Graph {
     vertices: Vec<Vertex>,
-    result: Option<Edge>,
+    /// At least one.
+    results: Vec<Option<Edge>>,
     files: Vec<pb::SourceInfo>,
 }
 
@@ -137,7 +140,7 @@ impl Graph {
         let files = definition.source.as_ref().map(|s| s.infos.clone()).unwrap_or_default();
         let Some((last, ops)) = definition.def.split_last() else {
             // An empty definition is an empty file system: `FROM scratch` and nothing else.
-            return Ok(Self { vertices: Vec::new(), result: None, files });
+            return Ok(Self { vertices: Vec::new(), results: vec![None], files });
         };
         if ops.len() > MAX_OPS {
             return Err(GraphError::TooLarge(ops.len()));
@@ -180,7 +183,7 @@ impl Graph {
         }
         let at = Digest::of(last);
         let result = edge(&vertices, index[result.digest.as_str()], result.index, &at)?;
-        Ok(Self { vertices, result: Some(result), files })
+        Ok(Self { vertices, results: vec![Some(result)], files })
     }
 
     /// The vertices, each after all that it needs.
@@ -195,7 +198,12 @@ impl Graph {
 
     /// What the build is for; `None` is an empty file system.
     pub fn result(&self) -> Option<Edge> {
-        self.result
+        self.results.first().copied().flatten()
+    }
+
+    /// Of a graph that was made of several, what each of them is for, in their order.
+    pub fn results(&self) -> &[Option<Edge>] {
+        &self.results
     }
 
     /// The files that [`Vertex::locations`] refer to.

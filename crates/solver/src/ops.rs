@@ -26,6 +26,8 @@ pub(crate) struct Build<'a> {
     pub tell: &'a (dyn Fn(Event) + Send + Sync),
     pub hashes: &'a Arc<Hashes>,
     pub cancel: &'a Cancel,
+    /// How many threads this machine runs at once.
+    pub cores: usize,
 }
 
 /// What a vertex gave.

@@ -8,6 +8,11 @@
 //! build/                                 Snapshots::open
 //!   IDS/                                 one for each mapping of users (see `namespace`)
 //!     lock                               shared while something begins, exclusive while cleaning
+//!     leases/PID-N                       what running builds need (see `lease`)
+//!     doing/KEY                          what somebody is making (see `claim`)
+//!     flushed.json                       what survives a power failure (see `trust`)
+//!     mounts/ID/                         the contents of cache mounts
+//!     trash/                             what is being removed
 //!     empty/1, empty/2                   the lowest layers of file systems that have too few
 //!     layers/KEY/files/                  what a step changed
 //!                snapshot.json           the key, and the names of the layers below
@@ -23,16 +28,23 @@
 //! next [`Snapshots::open`] removes what is not locked. Mounts lie in a mount namespace of the
 //! process and end with it.
 //!
-//! That is about processes. A snapshot is not flushed to the disk, as that of no other builder is:
-//! after a power failure within half a minute of a build, remove the cache's directory.
+//! A machine that loses its power is another matter: see `trust`.
+//!
+//! # What is removed
+//! `gc` removes what was not used for long, or what there is too much of, and never what a
+//! running build has found or made.
 //!
 //! # Whose the files are
 //! With many users (see [`Ids::Many`]) some files belong to subordinate ones, and the user cannot
 //! remove them but in a namespace with the same mapping: `podman unshare rm -rf …` is one.
 
+mod claim;
 mod combine;
+mod gc;
 mod layers;
+mod lease;
 mod record;
+mod trust;
 mod work;
 
 use std::error::Error as StdError;
@@ -41,16 +53,22 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use koskit_image::LayerError;
 use koskit_image::layer::Ownership;
 use koskit_llb::Digest;
-use rustix::fs::{CWD, Timespec, Timestamps};
+use rustix::fs::{CWD, FlockOperation, Timespec, Timestamps};
 use thiserror::Error;
 
 use crate::namespace::{self, Ids};
 use crate::overlay::Overlay;
+pub use claim::Claim;
+pub(crate) use claim::same;
+pub use gc::{Filter, Kind, Limits, Prune, Usage};
+use lease::Lease;
 use record::{Record, layer_name, read_json};
+use trust::Flushed;
 pub(crate) use work::Temporary;
 pub use work::{Active, View};
 
@@ -111,6 +129,16 @@ pub enum SnapshotError {
 pub struct Snapshots {
     root: Arc<PathBuf>,
     ownership: Ownership,
+    shared: Arc<Shared>,
+}
+
+/// What all clones of a [`Snapshots`] have together.
+#[derive(Debug)]
+struct Shared {
+    lease: Lease,
+    flushed: Flushed,
+    /// Whether something was made that is not flushed yet.
+    made: AtomicBool,
 }
 
 /// A file system that does not change. [`Snapshot::scratch`] is empty; each other one is a layer
@@ -161,13 +189,31 @@ impl Snapshots {
             Ids::Many => Ownership::Real,
             Ids::Single => Ownership::Recorded,
         };
-        let snapshots = Self { root: Arc::new(directory.join(ids)), ownership };
-        for name in ["empty/1", "empty/2", "layers", "active"] {
-            let path = snapshots.root.join(name);
+        let root = directory.join(ids);
+        for name in ["empty/1", "empty/2", "layers", "active", "leases", "doing", "trash"] {
+            let path = root.join(name);
             fs::create_dir_all(&path).map_err(failed("make", &path))?;
         }
+        let locked = work::lock(&root, FlockOperation::LockShared)?;
+        let leases = root.join("leases");
+        let lease = Lease::begin(&leases).map_err(failed("write", &leases))?;
+        drop(locked);
+        let flushed = Flushed::load(&root);
+        let shared = Arc::new(Shared { lease, flushed, made: AtomicBool::new(false) });
+        let snapshots = Self { root: Arc::new(root), ownership, shared };
         snapshots.remove_leftovers()?;
         Ok(snapshots)
+    }
+
+    /// Writes all that was made to the disk, if there is any, so that it survives a power failure.
+    ///
+    /// # Errors
+    /// The disk is full, or fails.
+    pub fn flush(&self) -> Result<(), SnapshotError> {
+        if !self.shared.made.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        trust::flush(&self.root).map_err(failed("write", &self.root))
     }
 
     /// The directory for other things that are kept for the same users, as the contents of cache
@@ -182,18 +228,28 @@ impl Snapshots {
         self.ownership
     }
 
-    /// The snapshot that was committed with this key, if there is one.
+    /// The snapshot that was committed with this key, if there is one. It stays for as long as
+    /// this [`Snapshots`] and its clones do.
     ///
     /// # Errors
     /// The cache cannot be read.
     pub fn get(&self, key: &Digest) -> Result<Option<Snapshot>, SnapshotError> {
         let name = layer_name(key);
+        let _locked = match self.shared.lease.has(&name) {
+            true => None,
+            false => Some(self.lock(FlockOperation::LockShared)?),
+        };
         let Some(record) = self.record(&name)? else { return Ok(None) };
         let whole = |name: &String| self.layer(name).join("snapshot.json").exists();
         // A key's name is only a part of it.
-        if record.key != key.as_str() || !record.below.iter().all(whole) {
+        if record.key != key.as_str()
+            || !self.shared.flushed.covers(&record.made)
+            || !record.below.iter().all(whole)
+        {
             return Ok(None);
         }
+        self.shared.lease.add(&name).map_err(failed("write", &self.root.join("leases")))?;
+        record::touch(&self.layer(&name).join("snapshot.json"));
         let mut layers = record.below;
         layers.push(name);
         Ok(Some(Snapshot { layers }))

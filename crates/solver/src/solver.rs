@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use koskit_image::{Fetch, Layer, Store};
-use koskit_llb::{Graph, Inputs};
+use koskit_llb::{Edge, Graph, Inputs};
 
 use crate::cache::Aliases;
 use crate::exec::Cancel;
@@ -102,22 +102,35 @@ impl Solver {
         options: &Options,
         tell: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<Solved, SolveError> {
-        let Some(result) = graph.result() else { return Ok(Solved::default()) };
-        let cancel = Cancel::default();
-        let hashes = Arc::new(Hashes::load(self.snapshots.path().join("hashes")));
-        let hashes = &hashes;
-        let build = Build { solver: self, graph, inputs, options, tell, hashes, cancel: &cancel };
+        let solved = self.solve_all(graph, inputs, options, tell)?;
+        Ok(solved.into_iter().next().unwrap_or_default())
+    }
+
+    /// Builds all results of a graph ([`Graph::several`]): what several of them need is done once.
+    ///
+    /// # Errors
+    /// As [`Solver::solve`].
+    pub fn solve_all(
+        &self,
+        graph: &Graph,
+        inputs: &Inputs,
+        options: &Options,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<Vec<Solved>, SolveError> {
+        let cancel = &Cancel::default();
+        let hashes = &Arc::new(Hashes::load(self.snapshots.path().join("hashes")));
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).get();
+        let build = Build { solver: self, graph, inputs, options, tell, hashes, cancel, cores };
         let needs: Vec<Vec<usize>> = graph
             .vertices()
             .iter()
             .map(|vertex| vertex.inputs.iter().map(|edge| edge.vertex).collect())
             .collect();
-        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let jobs = options.jobs.unwrap_or(cores).get();
+        let jobs = options.jobs.map_or(cores, NonZeroUsize::get);
         let done = schedule::run(
             &needs,
             jobs,
-            &cancel,
+            cancel,
             |index, result: &dyn Fn(usize) -> Arc<Vec<FileSystem>>| {
                 let inputs = graph.vertices()[index].inputs.iter();
                 let inputs = inputs.map(|edge| result(edge.vertex)[edge.output as usize].clone());
@@ -125,11 +138,25 @@ impl Solver {
             },
         );
         hashes.save();
-        let done =
-            done.map_err(|(vertex, problem)| SolveError { vertex: Some(vertex), problem })?;
-        build
-            .result(&done[result.vertex][result.output as usize])
-            .map_err(|problem| SolveError { vertex: None, problem })
+        let nobody = |problem| SolveError { vertex: None, problem };
+        // What was made is written to the disk while layers are packed; also after an error, for
+        // the next time.
+        std::thread::scope(|scope| {
+            let flushed = scope.spawn(|| self.snapshots.flush());
+            let done =
+                done.map_err(|(vertex, problem)| SolveError { vertex: Some(vertex), problem })?;
+            let result = |edge: &Option<Edge>| match edge {
+                Some(edge) => build.result(&done[edge.vertex][edge.output as usize]),
+                None => Ok(Solved::default()),
+            };
+            let solved = graph.results().iter().map(result).collect::<Result<_, _>>();
+            let solved = solved.map_err(nobody)?;
+            let flushed = flushed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            flushed.map_err(|error| nobody(error.into()))?;
+            // The image is built; what cannot be removed now is no failure of the build.
+            let _ = self.snapshots.clean_up(&self.store);
+            Ok(solved)
+        })
     }
 }
 

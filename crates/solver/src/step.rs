@@ -1,17 +1,21 @@
 //! What all kinds of steps need: keys, results that are known, and results that are kept.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use koskit_image::Layer;
 use koskit_image::layer::PackOptions;
 use koskit_llb::{Digest, Vertex, pb};
 use prost::Message as _;
 
 use crate::Problem;
 use crate::cache::KeyBuilder;
+use crate::exec::ExecError;
 use crate::files::{Changes, Filter, Find, Root, Target};
 use crate::filesystem::{Context, FileSystem, Layers, Piece};
 use crate::ops::Build;
-use crate::snapshot::{Active, Snapshot};
+use crate::schedule;
+use crate::snapshot::{Active, Claim, Snapshot};
 use crate::solver::Solved;
 
 impl Build<'_> {
@@ -31,14 +35,27 @@ impl Build<'_> {
         Ok(known.map(|snapshot| made_of(base, key, snapshot)))
     }
 
+    /// Waits until no other step, of this build or of another one, does what a key stands for:
+    /// after that, it may be known. A step that is to be done anew does not wait.
+    pub fn claim(&self, vertex: &Vertex, key: &Digest) -> Result<Option<Claim>, Problem> {
+        if self.anew(vertex) {
+            return Ok(None);
+        }
+        match self.solver.snapshots.claim(key, &|| self.cancel.is_cancelled())? {
+            Some(claim) => Ok(Some(claim)),
+            None => Err(ExecError::Cancelled { command: vertex.name() }.into()),
+        }
+    }
+
     /// Keeps the result of a step.
     pub fn commit(
         &self,
-        active: Active,
+        mut active: Active,
         vertex: &Vertex,
         base: &Layers,
         key: Digest,
     ) -> Result<FileSystem, Problem> {
+        active.describe(vertex.name());
         if !self.anew(vertex) {
             let made = active.commit(&key)?;
             return Ok(made_of(base, key, made));
@@ -89,7 +106,8 @@ impl Build<'_> {
         if let Some(known) = self.solver.snapshots.get(&key)? {
             return Ok(Layers::made(key, &Layers::scratch(), &known));
         }
-        let active = self.solver.snapshots.prepare(&Snapshot::scratch())?;
+        let mut active = self.solver.snapshots.prepare(&Snapshot::scratch())?;
+        active.describe("a build context".into());
         let root = Root::open(&active.path())?;
         let ownership = self.solver.snapshots.ownership();
         let changes = Changes { root: &root, ownership, epoch: self.options.epoch };
@@ -103,18 +121,27 @@ impl Build<'_> {
     pub fn result(&self, file_system: &FileSystem) -> Result<Solved, Problem> {
         let snapshots = &self.solver.snapshots;
         let options = PackOptions { latest: Some(self.options.epoch) };
-        let mut solved = Solved::default();
-        for piece in self.layers(file_system)?.pieces() {
-            let (changed, layers) = match piece {
+        let pieces = self.layers(file_system)?.pieces();
+        // Each piece is packed by itself, so several are at once.
+        let jobs = self.options.jobs.map_or(self.cores, NonZeroUsize::get);
+        let done = schedule::run(
+            &vec![Vec::new(); pieces.len()],
+            jobs,
+            self.cancel,
+            |index, _: &dyn Fn(usize) -> Arc<Option<Layer>>| match &pieces[index] {
                 // What an image brought belongs to it, even if it is empty.
-                Piece::Image(layer) => (true, vec![layer]),
-                Piece::Made(snapshot) => match snapshots.changed(&snapshot)?.contains(&true) {
-                    true => (true, snapshots.layers(&self.solver.store, &snapshot, &options)?),
-                    false => (false, Vec::new()),
-                },
-            };
-            solved.changed.push(changed);
-            solved.layers.extend(layers);
+                Piece::Image(layer) => Ok(Some(layer.clone())),
+                Piece::Made(snapshot) if snapshots.changed(snapshot)?.contains(&true) => {
+                    Ok(snapshots.layers(&self.solver.store, snapshot, &options)?.pop())
+                }
+                Piece::Made(_) => Ok::<_, Problem>(None),
+            },
+        );
+        let layers = done.map_err(|(_, problem)| problem)?;
+        let mut solved = Solved::default();
+        for layer in layers {
+            solved.changed.push(layer.is_some());
+            solved.layers.extend((*layer).clone());
         }
         Ok(solved)
     }

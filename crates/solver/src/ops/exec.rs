@@ -58,12 +58,20 @@ impl Build<'_> {
             let key = KeyBuilder::new("output").with(key.as_str()).with(output).finish();
             outputs.push((mount.output, base, key));
         }
-        let known = outputs.iter().map(|(output, base, key)| {
-            Ok(self.known(vertex, base, key)?.map(|known| (*output, known)))
-        });
-        let known = known.collect::<Result<Option<Vec<_>>, Problem>>()?;
-        if let Some(known) = known.filter(|known| !known.is_empty()) {
-            return Ok(Outcome { outputs: in_order(known), cached: true });
+        let known = || {
+            let known = outputs.iter().map(|(output, base, key)| {
+                Ok(self.known(vertex, base, key)?.map(|known| (*output, known)))
+            });
+            let known = known.collect::<Result<Option<Vec<_>>, Problem>>()?;
+            let known = known.filter(|known| !known.is_empty()).map(in_order);
+            Ok::<_, Problem>(known.map(|outputs| Outcome { outputs, cached: true }))
+        };
+        if let Some(known) = known()? {
+            return Ok(known);
+        }
+        let _claim = self.claim(vertex, &key)?;
+        if let Some(known) = known()? {
+            return Ok(known);
         }
 
         let secret_env = self.secret_env(op)?;

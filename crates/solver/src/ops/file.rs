@@ -90,6 +90,12 @@ impl Build<'_> {
             return Ok(Outcome { outputs: vec![made], cached: true });
         }
 
+        let _claim = self.claim(vertex, &key)?;
+        if let Some(made) = self.known(vertex, &base, &key)? {
+            remember()?;
+            return Ok(Outcome { outputs: vec![made], cached: true });
+        }
+
         let active = self.solver.snapshots.prepare(&self.snapshot(&base)?)?;
         let root = Root::open(&active.path())?;
         let changes = Changes { root: &root, ownership, epoch: self.options.epoch };

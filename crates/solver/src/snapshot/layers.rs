@@ -18,9 +18,9 @@ const PARALLEL: usize = 4;
 
 /// `layer-TIME.json`.
 #[derive(Debug, Serialize, Deserialize)]
-struct Packed {
+pub(super) struct Packed {
     media_type: oci::MediaType,
-    digest: String,
+    pub digest: String,
     size: u64,
     diff_id: String,
 }
@@ -72,7 +72,8 @@ impl Snapshots {
                 let ready = if missing { fetched.take(index) } else { Ok(()) };
                 let done = ready.and_then(|()| {
                     let key = &keys[here + index];
-                    // Somebody else may have done it meanwhile.
+                    // Somebody else may be doing it.
+                    let _claim = self.claim(key, &|| false)?;
                     match self.get(key)? {
                         Some(found) => Ok(found),
                         None => self.unpack(store, &snapshot, layer, key),
@@ -162,7 +163,8 @@ impl Snapshots {
         layer: &Layer,
         key: &Digest,
     ) -> Result<Snapshot, SnapshotError> {
-        let work = self.work()?;
+        let mut work = self.work()?;
+        work.description = format!("layer {} of an image", layer.digest);
         let files = work.path().join("files");
         fs::create_dir(&files).map_err(failed("make", &files))?;
         self.copy_root(parent, &files).map_err(failed("make", &files))?;
@@ -255,7 +257,7 @@ pub(crate) fn bring(
 }
 
 /// For each layer of an image, the key of the file system that it is the topmost layer of.
-fn chain_keys(layers: &[Layer]) -> Vec<Digest> {
+pub(super) fn chain_keys(layers: &[Layer]) -> Vec<Digest> {
     let mut chain = String::new();
     let keys = layers.iter().map(|layer| {
         // The chain ID of the OCI's image specification, config.md.

@@ -4,11 +4,16 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use koskit_llb::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::trust::Moment;
 use super::{SnapshotError, failed};
+
+/// How exactly it is known when something was used last.
+const EXACTLY: Duration = Duration::from_secs(600);
 
 /// `snapshot.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,6 +22,15 @@ pub(super) struct Record {
     pub key: String,
     /// The names of the layers below, lowest first.
     pub below: Vec<String>,
+    /// When it was made.
+    #[serde(default)]
+    pub made: Moment,
+    /// The same in seconds since 1970.
+    #[serde(default)]
+    pub created: u64,
+    /// What made it, for people.
+    #[serde(default)]
+    pub description: String,
 }
 
 /// The directory of a key: short, so that many fit into the options of a mount.
@@ -43,4 +57,20 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Snap
     let bytes = serde_json::to_vec(value).expect("it has string keys only");
     fs::write(&temporary, bytes).map_err(failed("write", &temporary))?;
     fs::rename(&temporary, path).map_err(failed("write", path))
+}
+
+/// Notes that what a file belongs to was used: that is the file's time. Nothing depends on it.
+pub(super) fn touch(path: &Path) {
+    let now = SystemTime::now();
+    let Ok(before) = fs::metadata(path).and_then(|metadata| metadata.modified()) else { return };
+    if now.duration_since(before).is_ok_and(|age| age < EXACTLY) {
+        return;
+    }
+    let set = |file: fs::File| file.set_times(fs::FileTimes::new().set_modified(now));
+    let _ = fs::File::options().write(true).open(path).and_then(set);
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -5,11 +5,13 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use koskit_llb::Digest;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
-use super::record::{Record, layer_name, write_json};
+use super::record::{Record, layer_name, seconds, write_json};
+use super::trust::Moment;
 use super::{Snapshot, SnapshotError, Snapshots, failed};
 use crate::overlay::{Overlay, detach};
 
@@ -40,6 +42,8 @@ pub(super) struct Work {
     snapshots: Snapshots,
     /// In `active`.
     pub name: String,
+    /// What makes it, for people.
+    pub description: String,
     mounted: bool,
     pub(super) _lock: File,
 }
@@ -64,47 +68,74 @@ impl Snapshots {
             let file = File::create_new(&lock).map_err(failed("make", &lock))?;
             flock(&file, FlockOperation::LockExclusive)
                 .map_err(|e| failed("lock", &lock)(e.into()))?;
-            return Ok(Work { snapshots: self.clone(), name, mounted: false, _lock: file });
+            let (snapshots, description) = (self.clone(), String::new());
+            return Ok(Work { snapshots, name, description, mounted: false, _lock: file });
         }
     }
 
     /// Removes what nobody has locked.
     pub(super) fn remove_leftovers(&self) -> Result<(), SnapshotError> {
-        let active = self.root.join("active");
-        let entries = fs::read_dir(&active).map_err(failed("read", &active))?;
-        let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
-        let paths = paths.map_err(failed("read", &active))?;
-        if paths.is_empty() {
-            return Ok(());
-        }
-        let _lock = self.lock(FlockOperation::LockExclusive)?;
-        for path in paths {
-            let free = match File::open(path.join("lock")) {
-                Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
-                Err(e) => e.kind() == io::ErrorKind::NotFound,
-            };
-            if free {
-                // A process of the killed build may be dying and still write: then the next one
-                // that opens has another try.
-                let _ = fs::remove_dir_all(&path);
+        let directory = self.root.join("active");
+        let entries = fs::read_dir(&directory).map_err(failed("read", &directory))?;
+        let active = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+        let active = active.map_err(failed("read", &directory))?;
+        if !active.is_empty() {
+            let _lock = self.lock(FlockOperation::LockExclusive)?;
+            for path in active {
+                let free = match File::open(path.join("lock")) {
+                    Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+                    Err(e) => e.kind() == io::ErrorKind::NotFound,
+                };
+                if free {
+                    self.discard(&path);
+                }
             }
         }
+        // A process of the killed build may be dying and still write: then the next one that
+        // opens has another try.
+        self.empty_trash();
         Ok(())
     }
 
-    pub(super) fn lock(&self, operation: FlockOperation) -> Result<File, SnapshotError> {
-        let path = self.root.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(failed("open", &path))?;
-        flock(&file, operation).map_err(|e| failed("lock", &path)(e.into()))?;
-        Ok(file)
+    /// Takes a directory away from where it is, at once; it is to be removed in `trash`, which
+    /// takes time. The caller holds `lock` alone.
+    pub(super) fn discard(&self, path: &Path) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let to = format!("{name}.{}-{next}", std::process::id());
+        let _ = fs::rename(path, self.root.join("trash").join(to));
     }
+
+    /// Removes what was discarded.
+    pub(super) fn empty_trash(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join("trash")) else { return };
+        entries.flatten().for_each(|entry| drop(fs::remove_dir_all(entry.path())));
+    }
+
+    pub(super) fn lock(&self, operation: FlockOperation) -> Result<File, SnapshotError> {
+        lock(&self.root, operation)
+    }
+}
+
+/// The lock of all snapshots in a directory.
+pub(super) fn lock(root: &Path, operation: FlockOperation) -> Result<File, SnapshotError> {
+    let path = root.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(failed("open", &path))?;
+    flock(&file, operation).map_err(|e| failed("lock", &path)(e.into()))?;
+    Ok(file)
 }
 
 impl Active {
     /// Where it is mounted.
     pub fn path(&self) -> PathBuf {
         self.work.path().join("merged")
+    }
+
+    /// Says what makes it, for people.
+    pub fn describe(&mut self, description: String) {
+        self.work.description = description;
     }
 
     /// Makes it a snapshot with a key, and unmounts it. If there is one with this key already,
@@ -181,10 +212,20 @@ impl Work {
                 fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
             }
         }
-        let record = Record { key: key.to_string(), below: parent.layers.clone() };
+        let record = Record {
+            key: key.to_string(),
+            below: parent.layers.clone(),
+            made: Moment::now(),
+            created: seconds(SystemTime::now()),
+            description: std::mem::take(&mut self.description),
+        };
         write_json(&directory.join("snapshot.json"), &record)?;
         let name = layer_name(key);
         let to = self.snapshots.layer(&name);
+        let shared = &self.snapshots.shared;
+        let _locked = self.snapshots.lock(FlockOperation::LockShared)?;
+        shared.lease.add(&name).map_err(failed("write", &self.snapshots.root))?;
+        shared.made.store(true, Ordering::Relaxed);
         if let Err(e) = fs::rename(&directory, &to) {
             if let Some(other) = self.snapshots.get(key)? {
                 return Ok(other);

@@ -19,6 +19,7 @@ use crate::testing::inside;
 use crate::{Problem, Stream};
 
 mod lazy;
+mod shared;
 
 /// A store, a cache and a context in a directory.
 pub(crate) struct World {

@@ -10,9 +10,9 @@
 //! other for ever.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, FileTimes};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use koskit_llb::{Digest, pb};
 use pb::{CacheSharingOpt, MountType};
@@ -21,6 +21,7 @@ use rustix::io::Errno;
 
 use crate::Problem;
 use crate::exec::{Cancel, ExecError};
+use crate::snapshot::same;
 
 /// How long to wait before the next look at a lock that somebody has.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -117,7 +118,14 @@ fn directory(
             }
         };
         match flock(&file, operation) {
-            Ok(()) => return Ok((directory, file)),
+            Ok(()) if same(&file, &path) => {
+                // For people, and for those who clean up.
+                let _ = fs::write(directory.join("id"), name);
+                let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+                return Ok((directory, file));
+            }
+            // It was removed before it was locked.
+            Ok(()) => {}
             // Somebody has it, so there is another one.
             Err(Errno::WOULDBLOCK) if sharing == CacheSharingOpt::Private => number += 1,
             Err(Errno::WOULDBLOCK | Errno::INTR) => {
