@@ -106,6 +106,7 @@ fn specs() -> PathBuf {
     let mut text =
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     for folder in ["/usr/include/aarch64-linux-musl", "/usr/lib/aarch64-linux-musl"] {
+        text = text.replace(&format!("/opt/kos/sdk{folder}"), folder);
         text = text.replace(folder, &format!("{}{folder}", musl.display()));
     }
     let to = own_file("static-pie.specs");

@@ -5,7 +5,8 @@
 //!   [`Store::add_image`] makes one, [`Store::tag`] names it, [`Store::export`] writes it out.
 //! - [`layer`] turns a layer's tar archive into a directory and back; [`Store::add_layer`] and
 //!   [`Store::layer`] are the ways between an archive and a blob.
-//! - [`Tree`] is all files of an image, merged, in memory; [`Store::files`] are some of them.
+//! - [`Tree`] is all files of an image, merged, in memory; [`Store::files`] are some of them;
+//!   [`Lookup`] reads single ones, from the topmost layer down.
 //!
 //! Nothing that is read here is trusted: each blob's digest is computed while it is read, and a
 //! reader ends with an error where it is not the one that was asked for.
@@ -18,6 +19,7 @@ mod files;
 mod image;
 mod json;
 pub mod layer;
+mod lookup;
 mod remote;
 mod store;
 mod tree;
@@ -27,6 +29,7 @@ pub use error::Error;
 pub use files::Files;
 pub use image::{Image, Layer};
 pub use layer::{LayerError, Limits};
+pub use lookup::Lookup;
 pub use oci_spec::image as oci;
 pub use remote::Fetch;
 pub use store::{Store, Tagged};

@@ -176,25 +176,7 @@ impl Tree {
 
     /// Applies one layer, and takes what it needs from the limits.
     fn apply(&mut self, reader: impl Read, limits: &mut Limits) -> Result<(), LayerError> {
-        let mut upper = Upper::default();
-        let mut reader = Reader::new(reader, limits);
-        while let Some(entry) = reader.next()? {
-            match Change::of(entry)? {
-                Some(Change::Put(entry)) => upper.put(entry, &mut reader)?,
-                Some(Change::Remove(path)) => {
-                    upper.parents(&path, &mut reader)?;
-                    upper.removed.push(path);
-                }
-                Some(Change::Hide(path)) => {
-                    // The marker itself lies in the directory, which may have no entry.
-                    upper.parents(&path.join("x"), &mut reader)?;
-                    upper.hidden.push(path);
-                }
-                None => {}
-            }
-        }
-        *limits = reader.budget().left();
-        self.merge(upper);
+        self.merge(Upper::read(reader, limits, &|_| true)?);
         Ok(())
     }
 
@@ -257,20 +239,55 @@ impl Node {
 
 /// What one layer holds, before it is put over the others.
 #[derive(Default)]
-struct Upper {
-    nodes: BTreeMap<PathBuf, Placed>,
-    removed: Vec<PathBuf>,
-    hidden: Vec<PathBuf>,
+pub(crate) struct Upper {
+    pub nodes: BTreeMap<PathBuf, Placed>,
+    pub removed: Vec<PathBuf>,
+    pub hidden: Vec<PathBuf>,
+    /// The targets of hard links, none of which is a link itself.
+    pub links: BTreeMap<PathBuf, PathBuf>,
 }
 
-struct Placed {
-    node: Node,
+pub(crate) struct Placed {
+    pub node: Node,
     /// A directory that the layer has no entry for, only something inside.
     implied: bool,
 }
 
 impl Upper {
-    fn put<R: Read>(&mut self, entry: Entry, reader: &mut Reader<R>) -> Result<(), LayerError> {
+    /// Reads one layer to its end, and takes what it needs from the limits. Files that are not
+    /// to be kept are there without their contents.
+    pub fn read(
+        reader: impl Read,
+        limits: &mut Limits,
+        keep: &dyn Fn(&Path) -> bool,
+    ) -> Result<Self, LayerError> {
+        let mut upper = Self::default();
+        let mut reader = Reader::new(reader, limits);
+        while let Some(entry) = reader.next()? {
+            match Change::of(entry)? {
+                Some(Change::Put(entry)) => upper.put(entry, &mut reader, keep)?,
+                Some(Change::Remove(path)) => {
+                    upper.parents(&path, &mut reader)?;
+                    upper.removed.push(path);
+                }
+                Some(Change::Hide(path)) => {
+                    // The marker itself lies in the directory, which may have no entry.
+                    upper.parents(&path.join("x"), &mut reader)?;
+                    upper.hidden.push(path);
+                }
+                None => {}
+            }
+        }
+        *limits = reader.budget().left();
+        Ok(upper)
+    }
+
+    fn put<R: Read>(
+        &mut self,
+        entry: Entry,
+        reader: &mut Reader<R>,
+        keep: &dyn Fn(&Path) -> bool,
+    ) -> Result<(), LayerError> {
         self.parents(&entry.path, reader)?;
         let Entry { path, mode, uid, gid, mtime, mut xattrs, .. } = entry;
         xattrs.retain(|name, _| is_portable(name));
@@ -279,6 +296,7 @@ impl Upper {
             EntryKind::Directory => node(NodeKind::Directory),
             EntryKind::Symlink(target) => node(NodeKind::Symlink(target)),
             EntryKind::Fifo => node(NodeKind::Fifo),
+            EntryKind::File(_) if !keep(&path) => node(NodeKind::File(Arc::default())),
             EntryKind::File(_) => {
                 let mut bytes = Vec::new();
                 let mut content = reader.content();
@@ -292,6 +310,8 @@ impl Upper {
                 {
                     let sizes = node.xattrs.iter().map(|(name, value)| name.len() + value.len());
                     reader.budget().metadata(sizes.sum::<usize>() as u64)?;
+                    let first = self.links.get(&target).unwrap_or(&target).clone();
+                    self.links.insert(path.clone(), first);
                     node.clone()
                 }
                 _ => {

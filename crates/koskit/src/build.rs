@@ -5,18 +5,19 @@
 
 mod arguments;
 mod check;
-mod context;
-mod engine;
+pub(crate) mod context;
+pub(crate) mod engine;
 mod epoch;
 mod events;
 mod failure;
-mod images;
+pub(crate) mod images;
 mod outputs;
 
 pub use arguments::Arguments;
 
 use crate::names;
 use crate::output::{self, Paint};
+use crate::sel4;
 use anyhow::Result;
 use context::Context;
 use engine::{Engine, Request};
@@ -28,7 +29,7 @@ use koskit_progress::Progress;
 use std::collections::BTreeMap;
 
 /// The name by which the engines know the build context.
-const CONTEXT: &str = "context";
+pub(crate) const CONTEXT: &str = "context";
 
 /// Builds the image.
 ///
@@ -38,7 +39,7 @@ pub fn build(arguments: &Arguments) -> Result<()> {
     let store = names::store()?;
     let context = Context::open(&arguments.path, arguments.file.as_deref())?;
     let epoch = epoch::epoch()?;
-    let options = koskit_frontend::Options {
+    let mut options = koskit_frontend::Options {
         target: arguments.target.clone(),
         build_args: build_args(&arguments.build_arg),
         target_platform: arguments.platform.clone(),
@@ -47,12 +48,15 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         no_cache: arguments.no_cache,
         ..koskit_frontend::Options::default()
     };
+    let adapting = arguments.sel4.options(&mut options)?;
     if let Some(format) = arguments.check {
         return check::check(context.dockerfile, &options, &Images(&store), format);
     }
-    let build = convert(context.dockerfile, &options, &Images(&store))?;
+    let mut build = convert(context.dockerfile, &options, &Images(&store))?;
+    let adapted = sel4::transform(&mut build, &adapting, &Images(&store))?;
     if !arguments.is_quiet() {
         warn(&build);
+        sel4::warn(&adapted.warnings);
     }
     let local = BTreeMap::from([(CONTEXT.into(), context.path)]);
     let inputs = Inputs { local, ..Inputs::default() };
@@ -63,7 +67,8 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         builder: engine.name().to_owned(),
     });
     let request = Request { build: &build, inputs: &inputs, no_cache: arguments.no_cache, epoch };
-    let made = engine.solve(&request, &progress)?;
+    let mut made = engine.solve(&request, &progress)?;
+    sel4::label(&adapted, &store, &mut made, &progress);
     let image = export(arguments, &store, &made, &progress)?;
     progress.finish();
     if arguments.quiet {
@@ -99,7 +104,7 @@ fn export(
 }
 
 /// `NAME` alone is the variable as it is here; where it is not set, nothing.
-fn build_args(given: &[String]) -> BTreeMap<String, String> {
+pub(crate) fn build_args(given: &[String]) -> BTreeMap<String, String> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) => Some((name.to_owned(), value.to_owned())),
         None => std::env::var(text).ok().map(|value| (text.clone(), value)),

@@ -4,6 +4,7 @@ mod build;
 mod builder;
 mod debug;
 mod error;
+mod explain;
 mod images;
 mod inspect;
 mod lower;
@@ -11,6 +12,7 @@ mod names;
 mod output;
 mod run;
 mod sdk;
+mod sel4;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -42,6 +44,7 @@ Images are kept in $XDG_DATA_HOME/koskit (~/.local/share/koskit), an OCI image l
 #[derive(Subcommand)]
 enum Command {
     Build(build::Arguments),
+    Explain(explain::Arguments),
     #[command(subcommand)]
     Builder(builder::Command),
     Run(run::Arguments),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run(arguments) => return run::run(&arguments),
         Command::Build(arguments) => build::build(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Builder(command) => builder::builder(&command),
         Command::Images(arguments) => images::images(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 /// What all labels begin with.
 const PREFIX: &str = "com.koskit.app.";
 /// What the labels begin with whose rest is a key of the contract's file.
-const SPEC_PREFIX: &str = "com.koskit.app.spec.";
+pub(crate) const SPEC_PREFIX: &str = "com.koskit.app.spec.";
 /// Labels that are no keys of the file.
 const LABELS: [&str; 3] = [label::NAME, label::BINARY, label::SPEC];
 /// The numbers, and the largest value that each can have.
@@ -146,6 +146,11 @@ impl Stated {
         })?;
         self.numbers.insert(name, (number, from));
         Ok(())
+    }
+
+    /// Whether a label or the contract's file states this number.
+    pub fn states(&self, key: &str) -> bool {
+        self.numbers.contains_key(key)
     }
 
     /// The contract, but for the untyped, which needs a plan. `program` is the ELF file.

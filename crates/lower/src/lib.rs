@@ -14,11 +14,13 @@ mod bundle;
 mod contract;
 mod error;
 mod initrd;
+mod labels;
 mod process;
 pub mod rewrite;
 
 pub use bundle::Bundle;
 pub use error::{LowerError, Source};
+pub use labels::labels;
 
 use koskit_image::Tree;
 use koskit_image::oci::ImageConfiguration;
@@ -62,7 +64,8 @@ pub fn lower(
     let words = process::Words::of(config, options)?;
     let mut tree = tree.clone();
     process::make_workdir(&mut tree, &words.cwd)?;
-    let (path, file) = process::program(&tree, &words, stated.binary.as_deref())?;
+    let binary = labels::binary(&tree, config, options, stated.binary.as_deref());
+    let (path, file) = process::program(&tree, &words, binary)?;
     let refuse = |source| LowerError::Program { path: path.clone(), source };
     let rewritten = rewrite::rewrite(&file).map_err(|error| match error {
         rewrite::RewriteError::Elf(e) => process::elf_error(&path, &file, e),

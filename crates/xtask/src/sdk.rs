@@ -2,7 +2,7 @@
 //!
 //! | image | holds |
 //! |---|---|
-//! | `kos/dev-c-aarch64-kos-linux-musl` | a C compiler on the build platform, for static-pie musl programs |
+//! | `kos/dev-c-aarch64-kos-linux-musl` | C and C++ compilers on the build platform, for static-pie programs |
 //! | `kos/busybox` | a shell and small tools, on the build platform and for arm64 |
 //!
 //! A rootfs is made by mmdebstrap's `extract` variant: packages are unpacked, nothing of them
@@ -21,7 +21,7 @@ const RECIPE: &str = "com.koskit.sdk.recipe";
 /// The Debian release that SDK images are made from.
 const SUITE: &str = "bookworm";
 /// Raise this where a change of this file changes the images.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 struct Image {
     name: &'static str,
@@ -35,6 +35,11 @@ struct Image {
     /// Shell commands that finish the rootfs in `$1`, with the folder in `$2`.
     finish: &'static str,
     path: &'static str,
+    /// Where it is mounted as a toolchain; empty where it is none.
+    mount: &'static str,
+    /// Variables of its configuration besides PATH. Those of a toolchain are what the commands of
+    /// builds for seL4 get.
+    env: &'static [&'static str],
 }
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -46,28 +51,65 @@ const DEV_C: Image = Image {
     name: "kos/dev-c-aarch64-kos-linux-musl",
     architecture: BUILD,
     foreign: "arm64",
-    packages: "coreutils,dash,diffutils,findutils,gcc-aarch64-linux-gnu,grep,gzip,make,\
-               musl-dev:arm64,sed,tar",
+    packages: "coreutils,dash,diffutils,findutils,g++-aarch64-linux-gnu,gcc-aarch64-linux-gnu,\
+               grep,gzip,make,musl-dev:arm64,pkgconf-bin,sed,tar",
     folder: "dev-c",
+    // The compiler's own programs get the loader and the libraries at the place where the image
+    // is mounted, so that they run in stages with another C library, or with none. In the image
+    // itself that place is a link to the root.
     finish: r#"
+        sdk=/opt/kos/sdk
         install -D -m 644 "$2/static-pie.specs" "$1/usr/lib/kos/static-pie.specs"
+        install -D -m 644 "$2/toolchain.cmake" "$1/opt/kos/share/toolchain.cmake"
+        install -D -m 644 "$2/config.site" "$1/opt/kos/share/config.site"
         mkdir -p "$1/opt/kos/bin"
-        for name in gcc cc; do
-            install -m 755 "$2/gcc" "$1/opt/kos/bin/$name"
-            install -m 755 "$2/gcc" "$1/opt/kos/bin/aarch64-kos-linux-musl-$name"
+        ln -s / "$1$sdk"
+        for name in gcc cc g++ c++ pkg-config; do
+            case $name in cc) from=gcc ;; c++) from=g++ ;; *) from=$name ;; esac
+            install -m 755 "$2/$from" "$1/opt/kos/bin/$name"
+            ln -s $name "$1/opt/kos/bin/aarch64-kos-linux-musl-$name"
         done
+        cd "$1/opt/kos/bin"
         for tool in ar as ld nm objcopy objdump ranlib readelf size strip; do
-            ln -s "/usr/bin/aarch64-linux-gnu-$tool" "$1/opt/kos/bin/$tool"
-            ln -s "/usr/bin/aarch64-linux-gnu-$tool" "$1/opt/kos/bin/aarch64-kos-linux-musl-$tool"
+            ln -s "../../../usr/bin/aarch64-linux-gnu-$tool" $tool
+            ln -s $tool aarch64-kos-linux-musl-$tool
         done
-        # Sanitizers need glibc, and nobody asks for these: half of the size.
         cd "$1"
+        # Sanitizers need glibc, and nobody asks for these: half of the size.
         rm -f usr/aarch64-linux-gnu/lib/lib*san* usr/bin/*lto-dump-12 \
             usr/lib/gcc-cross/aarch64-linux-gnu/12/lib*san* \
             usr/bin/aarch64-linux-gnu-dwp usr/bin/aarch64-linux-gnu-ld.gold
         rm -rf usr/share/doc usr/share/man usr/share/locale usr/share/info usr/lib/*/gconv
+        for program in usr/bin/aarch64-linux-gnu-* usr/bin/pkgconf usr/lib/gcc-cross/*/*/*; do
+            [ -f "$program" ] && [ ! -L "$program" ] || continue
+            loader=$(patchelf --print-interpreter "$program" 2>/dev/null) || continue
+            libraries=$(cd lib && echo ??*-linux-gnu)
+            patchelf --set-interpreter "$sdk/lib/$libraries/${loader##*/}" --force-rpath \
+                --set-rpath "$sdk/lib/$libraries:$sdk/usr/lib/$libraries" "$program"
+        done
     "#,
     path: "/opt/kos/bin:",
+    mount: "/opt/kos/sdk",
+    env: &[
+        "CC=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-gcc",
+        "CXX=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-g++",
+        "AR=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-ar",
+        "AS=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-as",
+        "LD=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-ld",
+        "NM=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-nm",
+        "OBJCOPY=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-objcopy",
+        "OBJDUMP=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-objdump",
+        "RANLIB=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-ranlib",
+        "READELF=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-readelf",
+        "STRIP=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-strip",
+        "PKG_CONFIG=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-pkg-config",
+        "CMAKE_TOOLCHAIN_FILE=/opt/kos/sdk/opt/kos/share/toolchain.cmake",
+        "CONFIG_SITE=/opt/kos/sdk/opt/kos/share/config.site",
+        "CC_aarch64_unknown_linux_musl=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-gcc",
+        "AR_aarch64_unknown_linux_musl=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-ar",
+        "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=\
+         /opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-gcc",
+    ],
 };
 
 const fn busybox(architecture: &'static str) -> Image {
@@ -91,6 +133,8 @@ const fn busybox(architecture: &'static str) -> Image {
             printf 'root:x:0:\n' >etc/group
         "#,
         path: "",
+        mount: "",
+        env: &[],
     }
 }
 
@@ -149,6 +193,8 @@ impl Image {
             .text(self.packages)
             .text(self.finish)
             .text(self.path)
+            .text(self.mount)
+            .text(&self.env.join(" "))
             .files(&root().join("sdk").join(self.folder))?
             .finish())
     }
@@ -164,13 +210,19 @@ impl Image {
         }
         let rootfs = self.rootfs()?;
         step(&format!("import {} ({})", self.name, self.platform()), || {
-            run(koskit()
+            let mut command = koskit();
+            command
                 .args(["sdk", "import", self.name, "--platform", &self.platform()])
                 .arg("--rootfs")
                 .arg(&rootfs)
                 .args(["--env", &format!("PATH={}{PATH}", self.path)])
                 .args(["--cmd", "/bin/sh"])
-                .args(["--label", &format!("{RECIPE}={recipe}")]))
+                .args(["--label", &format!("{RECIPE}={recipe}")]);
+            command.args(self.env.iter().flat_map(|entry| ["--env", entry]));
+            if !self.mount.is_empty() {
+                command.args(["--label", &format!("com.koskit.sdk.mount={}", self.mount)]);
+            }
+            run(&mut command)
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::build::outputs::Output;
 use crate::output;
+use crate::sel4::Sel4;
 use clap::{Args, ValueEnum};
 use koskit_llb::{Platform, Reference};
 use koskit_progress as progress;
@@ -56,6 +57,8 @@ pub struct Arguments {
     /// Show nothing, and print the image's ID when it is built
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub sel4: Sel4,
     /// Directory of files that COPY can have: the build context
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
