@@ -138,7 +138,7 @@ fn archive(kind: tar::EntryType, path: &str, target: &str) -> Vec<u8> {
 /// Puts an image of such layers into the store, as a registry might have sent it.
 fn add(store: &Store, name: &str, archives: &[Vec<u8>]) {
     let layers = archives.iter().map(|archive| {
-        let mut writer = store.layer_writer().unwrap();
+        let mut writer = store.layer_writer(Default::default()).unwrap();
         writer.write_all(archive).unwrap();
         writer.finish().unwrap()
     });

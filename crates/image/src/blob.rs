@@ -1,21 +1,15 @@
 //! Blobs: bytes that are named by their SHA-256, hashed whenever they pass.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use flate2::Compression;
-use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
 use koskit_llb::Digest;
-use oci_spec::image::MediaType;
 use sha2::{Digest as _, Sha256};
 
+use crate::compress::{Compression, Decoder, Encoder};
 use crate::error::Damage;
 use crate::{Error, Layer};
-
-/// zlib's own default. The level and the library are part of a layer's digest.
-const LEVEL: Compression = Compression::new(6);
 
 /// Reads a blob. The last read, the one that gives no bytes, fails where the digest or the size
 /// is wrong: who has not read until then knows nothing about the bytes.
@@ -23,7 +17,7 @@ pub type BlobReader = Verified<File>;
 
 /// Reads the tar archive of a layer. The last read checks both digests: the blob's and the
 /// archive's.
-pub struct LayerReader(Verified<Decoder>);
+pub struct LayerReader(Verified<Decoder<BlobReader>>);
 
 /// Writes a blob. What is dropped without [`BlobWriter::finish`] leaves nothing.
 pub struct BlobWriter {
@@ -32,8 +26,12 @@ pub struct BlobWriter {
     blobs: PathBuf,
 }
 
-/// Writes the tar archive of a layer, as a gzip blob.
-pub struct LayerWriter(Hashed<GzEncoder<BlobWriter>>);
+/// Writes the tar archive of a layer, as a blob that is compressed.
+pub struct LayerWriter {
+    hashed: Hashed<Encoder<BlobWriter>>,
+    compression: Compression,
+    path: PathBuf,
+}
 
 impl BlobWriter {
     /// `file` at `path` is renamed into the directory `blobs`.
@@ -87,8 +85,10 @@ impl Drop for BlobWriter {
 }
 
 impl LayerWriter {
-    pub(crate) fn new(blob: BlobWriter) -> Self {
-        Self(Hashed::new(GzEncoder::new(blob, LEVEL)))
+    pub(crate) fn new(blob: BlobWriter, compression: Compression) -> Result<Self, Error> {
+        let path = blob.path.clone();
+        let encoder = Encoder::new(blob, compression).map_err(Error::file("write", &path))?;
+        Ok(Self { hashed: Hashed::new(encoder), compression, path })
     }
 
     /// Keeps the layer.
@@ -96,59 +96,32 @@ impl LayerWriter {
     /// # Errors
     /// The disk is full, or fails.
     pub fn finish(self) -> Result<Layer, Error> {
-        let diff_id = self.0.digest();
-        let gzip = self.0.inner;
-        let path = gzip.get_ref().path.clone();
-        let blob = gzip.finish().map_err(Error::file("write", path))?;
+        let diff_id = self.hashed.digest();
+        let blob = self.hashed.inner.finish().map_err(Error::file("write", self.path))?;
         let (digest, size) = blob.finish()?;
-        Ok(Layer { media_type: MediaType::ImageLayerGzip, digest, size, diff_id })
+        Ok(Layer { media_type: self.compression.media_type(), digest, size, diff_id })
     }
 }
 
 impl Write for LayerWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.hashed.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.hashed.flush()
     }
 }
 
 impl LayerReader {
-    /// The blob tells by its first bytes how it is compressed, as in all container tools: media
-    /// types lie.
     pub(crate) fn new(blob: BlobReader, diff_id: Digest) -> io::Result<Self> {
-        let mut blob = BufReader::with_capacity(1 << 16, blob);
-        let decoder = match io::BufRead::fill_buf(&mut blob)? {
-            [0x1f, 0x8b, ..] => Decoder::Gzip(Box::new(MultiGzDecoder::new(blob))),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                let why = "it is compressed with zstd, which koskit cannot read";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
-            }
-            _ => Decoder::Plain(blob),
-        };
-        Ok(Self(Verified::new(decoder, diff_id, None)))
+        Ok(Self(Verified::new(Decoder::new(blob)?, diff_id, None)))
     }
 }
 
 impl Read for LayerReader {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.0.read(bytes)
-    }
-}
-
-enum Decoder {
-    Gzip(Box<MultiGzDecoder<BufReader<BlobReader>>>),
-    Plain(BufReader<BlobReader>),
-}
-
-impl Read for Decoder {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Gzip(inner) => inner.read(bytes),
-            Self::Plain(inner) => inner.read(bytes),
-        }
     }
 }
 

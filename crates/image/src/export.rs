@@ -151,7 +151,7 @@ mod tests {
     fn image(store: &Store) -> Image {
         let files = tempfile::tempdir().unwrap();
         fs::write(files.path().join("file"), "text").unwrap();
-        let options = crate::layer::PackOptions { latest: Some(0) };
+        let options = crate::layer::PackOptions { latest: Some(0), ..Default::default() };
         let layer = store.add_layer(files.path(), &options).unwrap();
         let config = serde_json::json!({ "os": "linux", "architecture": "arm64" });
         store.add_image(&config, &[layer]).unwrap()

@@ -12,6 +12,7 @@
 //! reader ends with an error where it is not the one that was asked for.
 
 mod blob;
+mod compress;
 pub mod directory;
 mod error;
 mod export;
@@ -25,6 +26,7 @@ mod store;
 mod tree;
 
 pub use blob::{BlobReader, BlobWriter, LayerReader, LayerWriter};
+pub use compress::Compression;
 pub use error::Error;
 pub use files::Files;
 pub use image::{Image, Layer};

@@ -118,7 +118,7 @@ mod tests {
                     tar.append_data(&mut header, path, content.as_bytes()).unwrap();
                 }
             }
-            let mut writer = store.layer_writer().unwrap();
+            let mut writer = store.layer_writer(Default::default()).unwrap();
             writer.write_all(&tar.into_inner().unwrap()).unwrap();
             writer.finish().unwrap()
         });

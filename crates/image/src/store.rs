@@ -31,7 +31,7 @@ use crate::blob::{LayerReader, Verified, sync_directory};
 use crate::image::{digest, platform, to_oci};
 use crate::json::{self, MAX_DOCUMENT};
 use crate::layer::{PackOptions, pack};
-use crate::{BlobReader, BlobWriter, Error, Image, Layer, LayerError, LayerWriter};
+use crate::{BlobReader, BlobWriter, Compression, Error, Image, Layer, LayerError, LayerWriter};
 
 /// The annotation of a name in `index.json`.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -163,8 +163,8 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn layer_writer(&self) -> Result<LayerWriter, Error> {
-        Ok(LayerWriter::new(self.blob_writer()?))
+    pub fn layer_writer(&self, compression: Compression) -> Result<LayerWriter, Error> {
+        LayerWriter::new(self.blob_writer()?, compression)
     }
 
     /// Packs a directory as a layer: see [`pack`].
@@ -172,8 +172,26 @@ impl Store {
     /// # Errors
     /// The directory has what no layer can have, or the store cannot be written.
     pub fn add_layer(&self, directory: &Path, options: &PackOptions) -> Result<Layer, Error> {
-        let mut writer = self.layer_writer()?;
+        let mut writer = self.layer_writer(options.compression)?;
         pack(directory, &mut writer, options)?;
+        writer.finish()
+    }
+
+    /// The same layer, compressed in this way: itself if it is, with whatever level.
+    ///
+    /// # Errors
+    /// It is missing or damaged, or the store cannot be written.
+    pub fn convert_layer(&self, layer: &Layer, to: Compression) -> Result<Layer, Error> {
+        if to.is_of(&layer.media_type) {
+            return Ok(layer.clone());
+        }
+        let mut reader = self.layer(layer)?;
+        let mut writer = self.layer_writer(to)?;
+        let copied = io::copy(&mut reader, &mut writer);
+        copied.map_err(|e| match e.downcast::<Error>() {
+            Ok(error) => error,
+            Err(e) => Error::file("convert", self.blob_path(&layer.digest))(e),
+        })?;
         writer.finish()
     }
 

@@ -14,7 +14,8 @@ use proptest::prelude::*;
 
 fn packed(from: &Path) -> Vec<u8> {
     let mut archive = Vec::new();
-    pack(from, &mut archive, &PackOptions { latest: Some(1_000_000) }).unwrap();
+    pack(from, &mut archive, &PackOptions { latest: Some(1_000_000), ..PackOptions::default() })
+        .unwrap();
     archive
 }
 

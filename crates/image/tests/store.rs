@@ -25,7 +25,7 @@ fn platform(name: &str) -> Platform {
 fn image(store: &Store, architecture: &str) -> Image {
     let files = tempfile::tempdir().unwrap();
     fs::write(files.path().join("architecture"), architecture).unwrap();
-    let options = PackOptions { latest: Some(0) };
+    let options = PackOptions { latest: Some(0), ..PackOptions::default() };
     let layer = store.add_layer(files.path(), &options).unwrap();
     let config = json!({
         "os": "linux",

@@ -46,7 +46,7 @@ pub fn import(arguments: &Import) -> Result<()> {
     let store = names::store()?;
     let unreadable = || format!("cannot read {}", arguments.rootfs.display());
     let file = File::open(&arguments.rootfs).with_context(unreadable)?;
-    let mut writer = store.layer_writer()?;
+    let mut writer = store.layer_writer(Default::default())?;
     without_devices(BufReader::new(file), &mut writer).with_context(unreadable)?;
     let layer = writer.finish()?;
 

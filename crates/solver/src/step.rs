@@ -120,7 +120,7 @@ impl Build<'_> {
     /// The layers of what was wanted, in the store.
     pub fn result(&self, file_system: &FileSystem) -> Result<Solved, Problem> {
         let snapshots = &self.solver.snapshots;
-        let options = PackOptions { latest: Some(self.options.epoch) };
+        let options = PackOptions { latest: Some(self.options.epoch), ..PackOptions::default() };
         let pieces = self.layers(file_system)?.pieces();
         // Each piece is packed by itself, so several are at once.
         let jobs = self.options.jobs.map_or(self.cores, NonZeroUsize::get);

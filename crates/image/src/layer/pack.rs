@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use super::{
     Entry, EntryKind, LayerError, OPAQUE, OWNER_XATTR, Writer, is_portable, is_reserved, whiteout,
 };
+use crate::Compression;
 
 /// How a directory is packed.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,8 @@ pub struct PackOptions {
     /// Times are part of a layer's digest, so two builds of the same files give the same layer
     /// only with it.
     pub latest: Option<i64>,
+    /// How a blob is compressed that is made of it; the archive itself is not.
+    pub compression: Compression,
 }
 
 /// Writes a directory as a layer's tar archive: an overlay's upper directory, in which

@@ -85,7 +85,7 @@ pub fn store() -> (tempfile::TempDir, Store) {
 /// An image whose layers are these archives.
 pub fn image(store: &Store, archives: &[Vec<u8>]) -> Image {
     let layers = archives.iter().map(|archive| {
-        let mut writer = store.layer_writer().unwrap();
+        let mut writer = store.layer_writer(Default::default()).unwrap();
         writer.write_all(archive).unwrap();
         writer.finish().unwrap()
     });

@@ -62,7 +62,12 @@ pub fn image(store: &Store, architecture: &str, layers: usize, bytes: usize) -> 
 pub fn layer(store: &Store, number: u64, bytes: usize) -> Layer {
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join(format!("file{number}")), noise(number, bytes)).unwrap();
-    store.add_layer(files.path(), &koskit_image::layer::PackOptions { latest: Some(0) }).unwrap()
+    store
+        .add_layer(
+            files.path(),
+            &koskit_image::layer::PackOptions { latest: Some(0), ..Default::default() },
+        )
+        .unwrap()
 }
 
 /// Bytes that no compressor makes smaller: xorshift.

@@ -140,7 +140,7 @@ fn layers_are_packed_once_and_unpacked_to_the_same_files() {
             fs::write(root.join("d/e/g"), "g").unwrap();
             fs::remove_file(root.join("gone")).unwrap();
         });
-        let options = PackOptions { latest: Some(1_000_000_000) };
+        let options = PackOptions { latest: Some(1_000_000_000), ..PackOptions::default() };
         let layers = snapshots.layers(&store, &two, &options).unwrap();
         assert_eq!(layers.len(), 2);
         assert_eq!(snapshots.layers(&store, &two, &options).unwrap(), layers);

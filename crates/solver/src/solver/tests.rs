@@ -49,7 +49,10 @@ pub(crate) fn add_programs(world: &World, dir: &Path, name: &str, programs: &[St
             fs::copy(file, to).unwrap();
         }
     }
-    let layer = world.store.add_layer(&root, &PackOptions { latest: Some(0) }).unwrap();
+    let layer = world
+        .store
+        .add_layer(&root, &PackOptions { latest: Some(0), ..PackOptions::default() })
+        .unwrap();
     let Platform { os, architecture, .. } = Platform::host();
     let mut config = ImageConfig { os, architecture, ..ImageConfig::default() };
     config.config.env = vec!["PATH=/bin".into()];

@@ -100,7 +100,7 @@ fn layers_of_images_stay_unless_all_are_meant() {
     inside(|_, dir| {
         let (store, snapshots) = three(dir);
         let c = snapshots.get(&key("c")).unwrap().unwrap();
-        let options = koskit_image::layer::PackOptions { latest: Some(0) };
+        let options = koskit_image::layer::PackOptions { latest: Some(0), ..Default::default() };
         let layers = snapshots.layers(&store, &c, &options).unwrap();
         let config = serde_json::json!({ "architecture": "arm64", "os": "linux" });
         let image = store.add_image(&config, &layers).unwrap();
