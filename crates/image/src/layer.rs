@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub(crate) use archive::{Entry, EntryKind, Reader};
+pub use archive::{Content, Entry, EntryKind, Reader};
 pub use limits::Limits;
 pub use pack::{PackOptions, pack, recorded_owner, sized};
 pub use unpack::{OverlayXattr, Ownership, UnpackOptions, unpack};

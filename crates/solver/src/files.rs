@@ -11,6 +11,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use koskit_image::LayerError;
 use koskit_llb::PatternError;
 use thiserror::Error;
 
@@ -19,6 +20,7 @@ mod mode;
 mod owner;
 mod root;
 mod select;
+mod unpack;
 
 pub(crate) use change::{Changes, Ownership, Target};
 pub(crate) use mode::ModeChange;
@@ -80,6 +82,16 @@ pub enum FileError {
     /// Permissions that are none.
     #[error("{0:?} is not a file mode")]
     Mode(String),
+    /// An archive that cannot be unpacked.
+    #[error("the archive {path:?} cannot be unpacked: {why}")]
+    Archive {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// The same, and what is behind it.
+        source: LayerError,
+    },
     /// What the system refuses.
     #[error("cannot {action} {path:?}")]
     Io {

@@ -17,6 +17,7 @@
 
 mod agent;
 mod cache;
+mod decompress;
 mod error;
 mod event;
 pub mod exec;

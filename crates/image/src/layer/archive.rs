@@ -31,22 +31,27 @@ const MAX_PIECES: usize = 1 << 16;
 
 /// One entry of an archive, without its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Relative, without `.` and `..`; the root itself is empty.
     pub path: PathBuf,
+    /// What it is.
     pub kind: EntryKind,
     /// Permissions, set-user-ID, set-group-ID and sticky bits.
     pub mode: u32,
+    /// Owner.
     pub uid: u32,
+    /// Group.
     pub gid: u32,
     /// Seconds since 1970.
     pub mtime: i64,
+    /// Extended attributes.
     pub xattrs: BTreeMap<OsString, Vec<u8>>,
 }
 
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum EntryKind {
+pub enum EntryKind {
+    /// A directory.
     Directory,
     /// A file of this many bytes, holes included.
     File(u64),
@@ -54,13 +59,14 @@ pub(crate) enum EntryKind {
     Symlink(PathBuf),
     /// A second name of an earlier entry, whose path is as clean as the entry's own.
     Link(PathBuf),
+    /// A named pipe.
     Fifo,
     /// A character or block device.
     Device,
 }
 
 /// Reads entries one after the other.
-pub(crate) struct Reader<R> {
+pub struct Reader<R> {
     inner: R,
     budget: Budget,
     /// Bytes of the archive read so far.
@@ -94,6 +100,7 @@ struct Extension {
 }
 
 impl<R: Read> Reader<R> {
+    /// Reads an archive that is not compressed.
     pub fn new(inner: R, limits: &Limits) -> Self {
         let budget = Budget::new(limits);
         Self { inner, budget, offset: 0, stored: 0, padding: 0, pieces: vec![], ended: false }
@@ -101,12 +108,16 @@ impl<R: Read> Reader<R> {
 
     /// What may still be made of the archive: who makes things that have no entry of their own
     /// takes them from here.
-    pub fn budget(&mut self) -> &mut Budget {
+    pub(crate) fn budget(&mut self) -> &mut Budget {
         &mut self.budget
     }
 
     /// The next entry, or `None` after the last one. Then all of the input has been read, so
     /// that a reader below has seen what it takes to check a digest.
+    ///
+    /// # Errors
+    /// The archive is damaged, hostile or larger than the limits.
+    #[expect(clippy::should_implement_trait, reason = "a content borrows the reader")]
     pub fn next(&mut self) -> Result<Option<Entry>, LayerError> {
         if self.ended {
             return Ok(None);
@@ -322,7 +333,7 @@ impl<R: Read> Reader<R> {
 }
 
 /// The bytes of one entry, holes included.
-pub(crate) struct Content<'a, R> {
+pub struct Content<'a, R> {
     reader: &'a mut Reader<R>,
 }
 

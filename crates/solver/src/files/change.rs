@@ -49,6 +49,9 @@ pub(crate) struct Target {
     pub contents: bool,
     /// The copies' time in nanoseconds since 1970; `None` leaves that.
     pub time: Option<i64>,
+    /// A file that is an archive is unpacked instead, and keeps its entries' permissions and
+    /// times.
+    pub unpack: bool,
 }
 
 impl Target {
@@ -61,16 +64,17 @@ impl Target {
             parents: true,
             contents: true,
             time: None,
+            unpack: false,
         }
     }
 }
 
 /// What a file has besides its content.
-struct Attributes {
-    mode: u32,
-    owner: Ids,
-    time: Option<Timespec>,
-    xattrs: Vec<(OsString, Vec<u8>)>,
+pub(super) struct Attributes {
+    pub mode: u32,
+    pub owner: Ids,
+    pub time: Option<Timespec>,
+    pub xattrs: Vec<(OsString, Vec<u8>)>,
 }
 
 impl Changes<'_> {
@@ -83,6 +87,14 @@ impl Changes<'_> {
         let Some(top) = source.entries.first() else { return Ok(()) };
         let is_directory = matches!(top.kind, Kind::Directory);
         let owner = target.owner.unwrap_or((0, 0));
+        if let (true, Kind::File { content, .. }) = (target.unpack, &top.kind) {
+            let file = view.root.file(&top.source)?;
+            let to = Path::new(&target.path);
+            let expected = content.filter(|_| view.place == Place::Context);
+            if self.unpack(file, &top.source, to, target.owner, expected)? {
+                return Ok(());
+            }
+        }
         let (parent, name) = target.path.rsplit_once('/').unwrap_or(("", &target.path));
         let ensured = if matches!(name, "" | ".") { &target.path } else { parent };
         if target.parents {
@@ -254,7 +266,7 @@ impl Changes<'_> {
     }
 
     /// Makes all directories of a path that are not there, and gives none other a look.
-    fn make_directories(
+    pub(super) fn make_directories(
         &self,
         path: &Path,
         mode: u32,
@@ -280,7 +292,7 @@ impl Changes<'_> {
     }
 
     /// Makes a directory unless there is one, and tells whether it did.
-    fn directory(&self, at: &Path) -> Result<bool> {
+    pub(super) fn directory(&self, at: &Path) -> Result<bool> {
         match self.root.stat(at)? {
             Some(stat) if kind(&stat) == FileType::Directory => Ok(false),
             Some(_) => Err(FileError::OverFile(at.into())),
@@ -294,7 +306,7 @@ impl Changes<'_> {
     }
 
     /// Removes what is at a path, if it is no directory; gives the directory it was in.
-    fn vacate(&self, at: &Path) -> Result<(OwnedFd, OsString)> {
+    pub(super) fn vacate(&self, at: &Path) -> Result<(OwnedFd, OsString)> {
         match self.root.stat(at)? {
             Some(stat) if kind(&stat) == FileType::Directory => {
                 Err(FileError::OverDirectory(at.into()))
@@ -309,7 +321,7 @@ impl Changes<'_> {
     }
 
     /// Makes an empty file, over one that is there.
-    fn create(&self, at: &Path) -> Result<File> {
+    pub(super) fn create(&self, at: &Path) -> Result<File> {
         let (parent, name) = self.vacate(at)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -337,7 +349,7 @@ impl Changes<'_> {
     }
 
     /// Gives an open file or directory its attributes.
-    fn finish(&self, fd: impl AsFd, at: &Path, attributes: &Attributes) -> Result<()> {
+    pub(super) fn finish(&self, fd: impl AsFd, at: &Path, attributes: &Attributes) -> Result<()> {
         let fd = fd.as_fd();
         let (uid, gid) = attributes.owner;
         match self.ownership {
@@ -370,7 +382,7 @@ impl Changes<'_> {
     }
 
     /// Gives a link or a pipe its owner and time.
-    fn finish_link(
+    pub(super) fn finish_link(
         &self,
         parent: &OwnedFd,
         name: &OsStr,
@@ -427,7 +439,7 @@ fn portable_xattrs(root: &Root, entry: &Entry) -> Result<Vec<(OsString, Vec<u8>)
 }
 
 /// Removes a file, or a directory with all that is inside. Links are removed, not followed.
-fn remove_all(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+pub(super) fn remove_all(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
     match sys::unlinkat(parent, name, AtFlags::empty()) {
         Err(Errno::ISDIR | Errno::PERM) => {}
         other => return Ok(other?),
@@ -473,7 +485,7 @@ fn copy_content(
     }
 }
 
-fn kind(stat: &Stat) -> FileType {
+pub(super) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 

@@ -91,6 +91,7 @@ fn to(path: &str) -> Target {
         parents: true,
         contents: true,
         time: None,
+        unpack: false,
     }
 }
 

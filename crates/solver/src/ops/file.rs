@@ -124,9 +124,6 @@ impl<'a> FileOp<'a> {
                 return unsupported("a file op that copies out of itself");
             }
             if let Some(Action::Copy(copy)) = &action.action {
-                if copy.attempt_unpack_docker_compatibility {
-                    return unsupported("unpacking archives as ADD does");
-                }
                 if copy.always_replace_existing_dest_paths || !copy.required_paths.is_empty() {
                     return unsupported("a copy that replaces directories");
                 }
@@ -217,6 +214,7 @@ impl<'a> FileOp<'a> {
                         parents: copy.create_dest_path,
                         contents: copy.dir_copy_contents,
                         time: time(copy.timestamp),
+                        unpack: copy.attempt_unpack_docker_compatibility,
                     };
                     let selection = selection.as_ref().expect("a copy has one");
                     changes.copy(selection, &found.sources[&index].view, &target)?;

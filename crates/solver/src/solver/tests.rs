@@ -18,6 +18,7 @@ use crate::exec::ExecError;
 use crate::testing::inside;
 use crate::{Problem, Stream};
 
+mod add;
 mod lazy;
 mod shared;
 
