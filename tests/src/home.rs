@@ -84,9 +84,14 @@ impl Home {
     }
 
     /// The variables that make it the home of a command.
-    pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
+    pub fn environment(&self) -> [(&'static str, PathBuf); 4] {
         let path = |name| self.path().join(name);
-        [("XDG_DATA_HOME", path("data")), ("XDG_CACHE_HOME", path("cache"))]
+        [
+            ("XDG_DATA_HOME", path("data")),
+            ("XDG_CACHE_HOME", path("cache")),
+            ("XDG_CONFIG_HOME", path("config")),
+            ("DOCKER_CONFIG", path("docker")),
+        ]
     }
 
     /// The command line with these arguments, which runs in this home.

@@ -371,8 +371,8 @@ impl Store {
         self.add_document(MediaType::ImageIndex, &json::write(&index))
     }
 
-    /// The images that a descriptor stands for. What has no platform, such as an attestation,
-    /// is left out.
+    /// The images that a descriptor stands for and that are here: of a name that was pulled for
+    /// one platform, that one. What has no platform, such as an attestation, is left out.
     ///
     /// # Errors
     /// A document is missing, damaged or not valid.
@@ -387,6 +387,7 @@ impl Store {
         let index: ImageIndex = json::read(&self.document(target)?, &what)?;
         let images = index.manifests().iter().filter(|d| is_manifest(d.media_type()));
         let images = images.filter_map(|d| Some((platform(d)?, d.clone())));
+        let images = images.filter(|(_, d)| digest(d).is_ok_and(|digest| self.has_blob(&digest)));
         Ok(images.filter(|(platform, _)| platform.os != "unknown").collect())
     }
 

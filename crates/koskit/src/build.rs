@@ -13,10 +13,11 @@ mod failure;
 pub(crate) mod images;
 mod outputs;
 
-pub use arguments::Arguments;
+pub use arguments::{Arguments, Mode};
 
 use crate::names;
 use crate::output::{self, Paint};
+use crate::registry;
 use crate::sel4;
 use anyhow::Result;
 use context::Context;
@@ -50,10 +51,13 @@ pub fn build(arguments: &Arguments) -> Result<()> {
     };
     let adapting = arguments.sel4.options(&mut options)?;
     if let Some(format) = arguments.check {
-        return check::check(context.dockerfile, &options, &Images(&store), format);
+        return check::check(context.dockerfile, &options, &Images::new(&store, false), format);
     }
-    let mut build = convert(context.dockerfile, &options, &Images(&store))?;
-    let adapted = sel4::transform(&mut build, &adapting, &Images(&store))?;
+    // Its threads have ended when the engine enters namespaces.
+    let images = Images::new(&store, false);
+    let mut build = convert(context.dockerfile, &options, &images)?;
+    let adapted = sel4::transform(&mut build, &adapting, &images)?;
+    drop(images);
     if !arguments.is_quiet() {
         warn(&build);
         sel4::warn(&adapted.warnings);
@@ -90,6 +94,7 @@ fn export(
         drop(task);
         for output in &arguments.output {
             let _task = step.task(&format!("writing {}", output.path.display()));
+            registry::complete(store, &image)?;
             output.write(store, &image, arguments.tag.first())?;
         }
         drop(step.task(&format!("writing image {}", image.id())));
@@ -98,7 +103,7 @@ fn export(
             let _task = step.task(&format!("naming to {name}"));
             store.tag(&name, &image.descriptor)?;
         }
-        Ok::<_, koskit_image::Error>(image)
+        anyhow::Ok(image)
     })?;
     Ok(image)
 }

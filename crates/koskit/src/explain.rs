@@ -83,7 +83,7 @@ pub fn explain(arguments: &Arguments) -> Result<()> {
         ..koskit_frontend::Options::default()
     };
     let adapting = arguments.sel4.options(&mut options)?;
-    let images = Images(&store);
+    let images = Images::new(&store, false);
     let mut build = convert(context.dockerfile, &options, &images)?;
     let before = build.definition.clone();
     let adapted = sel4::transform(&mut build, &adapting, &images)?;

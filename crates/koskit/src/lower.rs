@@ -1,6 +1,6 @@
 //! `koskit lower`: an image as the root server takes it.
 
-use crate::{names, output};
+use crate::{names, output, registry};
 use anyhow::{Context, Result};
 use clap::Args;
 use koskit_image::{Image, Limits, Store, Tree};
@@ -62,6 +62,7 @@ impl Process {
     pub fn lower(&self, platform: &Platform, name: &Reference, args: &[String]) -> Result<Bundle> {
         let store = names::store()?;
         let image = names::resolve(&store, name, &names::target())?;
+        registry::complete(&store, &image)?;
         let options = self.options(name, args)?;
         lower(&store, &image, &options, platform)
             .with_context(|| format!("the image {} cannot run natively", names::short(name)))

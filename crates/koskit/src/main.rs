@@ -2,14 +2,19 @@
 
 mod build;
 mod builder;
+mod copy;
 mod debug;
 mod error;
 mod explain;
 mod images;
 mod inspect;
+mod login;
 mod lower;
 mod names;
 mod output;
+mod pull;
+mod push;
+mod registry;
 mod run;
 mod sdk;
 mod sel4;
@@ -50,6 +55,11 @@ enum Command {
     Run(run::Arguments),
     Images(images::Arguments),
     Inspect(inspect::Arguments),
+    Pull(pull::Arguments),
+    Push(push::Arguments),
+    Copy(copy::Arguments),
+    Login(login::Login),
+    Logout(login::Logout),
     Lower(lower::Arguments),
     Version(version::Arguments),
     #[command(subcommand)]
@@ -71,6 +81,11 @@ fn main() -> ExitCode {
         Command::Builder(command) => builder::builder(&command),
         Command::Images(arguments) => images::images(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Pull(arguments) => pull::pull(&arguments),
+        Command::Push(arguments) => push::push(&arguments),
+        Command::Copy(arguments) => copy::copy(&arguments),
+        Command::Login(arguments) => login::login(&arguments),
+        Command::Logout(arguments) => login::logout(&arguments),
         Command::Lower(arguments) => lower::write(&arguments),
         Command::Version(arguments) => version::version(&arguments),
         Command::Debug(command) => debug::debug(&command),

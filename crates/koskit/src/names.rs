@@ -46,25 +46,46 @@ pub fn resolve(store: &Store, name: &Reference, platform: &Platform) -> Result<I
     })
 }
 
+/// Whether a name is one of the SDK's images, which are made here and in no registry.
+pub fn is_ours(name: &Reference) -> bool {
+    name.domain() == "docker.io" && name.path().starts_with("kos/")
+}
+
 /// There is no such image: what to do about it.
 pub fn missing(store: &Store, name: &Reference) -> anyhow::Error {
     let familiar = name.familiar();
-    if name.domain() == "docker.io" && name.path().starts_with("kos/") {
+    if is_ours(name) {
         return anyhow::anyhow!("there is no image {familiar} yet; ./x sdk makes the kos/ images");
     }
-    let tagged = store.list().unwrap_or_default();
-    let known: Vec<String> = tagged.iter().map(|tagged| short(&tagged.reference)).collect();
-    let near = koskit_dockerfile::nearest(&short(name), known.iter().map(String::as_str));
-    match near {
+    let short = short(name);
+    match near(store, name) {
         Some(near) => {
             anyhow::anyhow!("there is no image {familiar} in the store; did you mean {near}?")
         }
         None => anyhow::anyhow!(
-            "there is no image {familiar} in the store, and koskit fetches none from registries; \
-             build it with `koskit build -t {}`, or look at `koskit images`",
-            short(name)
+            "there is no image {familiar} in the store; build it with `koskit build -t {short}`, \
+             fetch it with `koskit pull {short}`, or look at `koskit images`",
         ),
     }
+}
+
+/// There is no such image here, and its registry has it not or cannot be asked.
+pub fn unknown(store: &Store, name: &Reference, error: koskit_registry::Error) -> anyhow::Error {
+    let familiar = name.familiar();
+    let error = anyhow::Error::new(error);
+    match near(store, name) {
+        Some(near) => {
+            error.context(format!("there is no image {familiar} here; did you mean {near}?"))
+        }
+        None => error.context(format!("there is no image {familiar} here")),
+    }
+}
+
+/// A name in the store that may have been meant.
+fn near(store: &Store, name: &Reference) -> Option<String> {
+    let tagged = store.list().unwrap_or_default();
+    let known: Vec<String> = tagged.iter().map(|tagged| short(&tagged.reference)).collect();
+    koskit_dockerfile::nearest(&short(name), known.iter().map(String::as_str)).map(str::to_owned)
 }
 
 /// A name without its tag where that is the usual one.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use koskit_image::{Image, Layer, Store};
+use koskit_image::{Fetch, Layer, Store};
 use koskit_llb::{Digest, Platform, Reference};
 use oci_spec::image::{Descriptor, MediaType};
 use tokio::runtime::Runtime;
@@ -120,7 +120,8 @@ impl Client {
     }
 
     /// Brings the manifest and the configuration of an image into the store, but no layers: what
-    /// is needed to build on it. Nothing is named.
+    /// is needed to build on it. Where the layers are is noted ([`Store::note_source`]). Nothing
+    /// is named.
     ///
     /// # Errors
     /// The registry cannot be reached or has no such image for the platform, or what it gives is
@@ -156,25 +157,6 @@ impl Client {
     pub fn layer(&self, name: &Reference, layer: &Layer, store: &Store) -> Result<(), Error> {
         let blob = Blob { digest: layer.digest.clone(), size: layer.size };
         self.blob_into(name, blob, store)
-    }
-
-    /// Brings the layers of an image that are missing in the store.
-    ///
-    /// # Errors
-    /// As [`Client::layer`].
-    pub fn layers(
-        &self,
-        name: &Reference,
-        image: &Image,
-        store: &Store,
-        progress: Progress<'_>,
-    ) -> Result<(), Error> {
-        self.run(async {
-            let from = self.session.repository(name, "pull").await?;
-            let blobs = image.manifest.layers().iter();
-            let blobs = blobs.map(|layer| (Part::Layer, Blob::of(layer))).collect();
-            pull::blobs(&from, blobs, store, self.session.options.parallel, progress).await
-        })
     }
 
     /// Sends an image of the store, or an index with all that it lists, and names it.
@@ -349,5 +331,17 @@ impl Client {
             why: e.to_string(),
         })?;
         Ok(Blob { digest, size: descriptor.size() })
+    }
+}
+
+/// Layers that were not fetched with their image, when they are needed.
+impl Fetch for Client {
+    fn layer(
+        &self,
+        image: &Reference,
+        layer: &Layer,
+        store: &Store,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Client::layer(self, image, layer, store)?)
     }
 }

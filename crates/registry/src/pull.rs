@@ -60,6 +60,15 @@ pub(crate) async fn pull(
     }
     let parts = wanted.into_iter().map(|(rank, blob)| (rank.part(), blob)).collect();
     blobs(&from, parts, store, session.options.parallel, progress).await?;
+    // Whoever needs the layers that were not fetched finds here where they are.
+    for manifest in &manifests {
+        let Kind::Manifest(manifest) = &manifest.kind else { continue };
+        for layer in manifest.layers().iter().filter(|_| !layers).map(document::digest) {
+            if !store.has_blob(&layer) {
+                store.note_source(&layer, &name)?;
+            }
+        }
+    }
     let images = manifests.iter().filter(|manifest| manifest.is_image());
     let images = images.map(|manifest| store.image(&manifest.descriptor));
     Ok(Pulled { descriptor: root.descriptor, images: images.collect::<Result<_, _>>()? })

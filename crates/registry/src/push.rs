@@ -50,13 +50,20 @@ pub(crate) async fn push(
         progress(&Event { digest, part: *part, size, state: State::Waiting });
     }
     let mounts = mounts(store, &name, blobs.keys());
-    let source = Source::Store(store);
     stream::iter(&blobs)
         .map(|(blob, part)| {
-            let (to, source, name) = (&to, &source, &name);
+            let (to, name) = (&to, &name);
             let mounts = mounts.get(&blob.digest).map_or(&[][..], Vec::as_slice);
             async move {
-                let done = upload(to, blob, *part, source, mounts, progress).await;
+                // A layer that was never needed here goes from registry to registry.
+                let elsewhere = store.source_of(&blob.digest);
+                let elsewhere = elsewhere.filter(|_| !store.has_blob(&blob.digest));
+                let from = match elsewhere {
+                    Some(image) => Some(session.repository(&image, "pull").await?),
+                    None => None,
+                };
+                let source = from.as_ref().map_or(Source::Store(store), Source::Repository);
+                let done = upload(to, blob, *part, &source, mounts, progress).await;
                 done.map_err(|error| match error {
                     Error::Store(koskit_image::Error::MissingBlob(digest)) => Error::Incomplete {
                         name: name.familiar(),
@@ -149,6 +156,10 @@ fn mounts<'a>(
 ) -> BTreeMap<Digest, Vec<String>> {
     let mut mounts: BTreeMap<Digest, Vec<String>> =
         blobs.map(|blob| (blob.digest.clone(), Vec::new())).collect();
+    for (digest, known) in &mut mounts {
+        let from = store.source_of(digest).filter(|from| from.domain() == name.domain());
+        known.extend(from.map(|from| from.path().to_owned()).filter(|path| path != name.path()));
+    }
     // They only save work: where the store cannot be read, that is told elsewhere.
     for tagged in store.list().unwrap_or_default() {
         let (domain, path) = (tagged.reference.domain(), tagged.reference.path());

@@ -101,8 +101,24 @@ fn resolving_fetches_no_layers_and_each_can_be_fetched_later() {
     client.layer(&to, &layers[1], &other).unwrap();
     let there: Vec<bool> = layers.iter().map(|layer| other.has_blob(&layer.digest)).collect();
     assert_eq!(there, [false, true, false]);
-    client.layers(&to, &resolved.images[0], &other, &|_| {}).unwrap();
+    other.complete(&resolved.images[0], &client).unwrap();
     assert!(is_whole(&other, &resolved.images[0]));
+
+    // An image on such a base is pushed, although the base was never here.
+    let (_third, third) = common::store();
+    let resolved = client.resolve(&to, &arm64(), &third).unwrap();
+    let mut layers = resolved.images[0].layers.clone();
+    layers.push(layer(&third, 9, 100));
+    let config = serde_json::json!({ "os": "linux", "architecture": "arm64" });
+    let built = third.add_image(&config, &layers).unwrap();
+    let Some(elsewhere) = Registry::start() else { return };
+    for target in [registry.name("built"), elsewhere.name("built")] {
+        client.push(&third, &built.descriptor, &name(&target), &|_| {}).unwrap();
+        let (_fourth, fourth) = common::store();
+        let pulled = client.pull(&name(&target), Some(&arm64()), &fourth, &|_| {}).unwrap();
+        assert!(is_whole(&fourth, &pulled.images[0]));
+    }
+    assert!(!third.has_blob(&layers[0].digest));
 }
 
 #[test]

@@ -97,21 +97,28 @@ pub enum Mode {
     Quiet,
 }
 
+impl Mode {
+    /// What is wanted, by the option or by docker's variable, in this place.
+    pub fn choose(wanted: Option<Self>, quiet: bool) -> progress::Mode {
+        let wanted = wanted.or_else(|| {
+            let variable = std::env::var("BUILDKIT_PROGRESS").ok()?;
+            Self::from_str(&variable, true).ok()
+        });
+        match wanted.unwrap_or_default() {
+            _ if quiet => progress::Mode::Quiet,
+            Self::Auto if output::is_live() => progress::Mode::Tree,
+            Self::Auto | Self::Plain => progress::Mode::Plain,
+            Self::Tty => progress::Mode::Tree,
+            Self::Rawjson => progress::Mode::RawJson,
+            Self::Quiet => progress::Mode::Quiet,
+        }
+    }
+}
+
 impl Arguments {
     /// How progress is shown.
     pub fn progress(&self) -> progress::Mode {
-        let wanted = self.progress.or_else(|| {
-            let variable = std::env::var("BUILDKIT_PROGRESS").ok()?;
-            Mode::from_str(&variable, true).ok()
-        });
-        match wanted.unwrap_or_default() {
-            _ if self.quiet => progress::Mode::Quiet,
-            Mode::Auto if output::is_live() => progress::Mode::Tree,
-            Mode::Auto | Mode::Plain => progress::Mode::Plain,
-            Mode::Tty => progress::Mode::Tree,
-            Mode::Rawjson => progress::Mode::RawJson,
-            Mode::Quiet => progress::Mode::Quiet,
-        }
+        Mode::choose(self.progress, self.quiet)
     }
 
     /// Whether nothing is shown but the image's ID.

@@ -7,12 +7,14 @@ use crate::build::epoch::dated;
 use crate::build::events::Events;
 use crate::build::failure;
 use crate::names;
+use crate::registry::Connection;
 use anyhow::Result;
 use koskit_frontend::{Build, ImageConfig};
 use koskit_image::{Layer, Store};
 use koskit_llb::{Graph, Inputs};
 use koskit_progress::Progress;
 use koskit_solver::Solver;
+use std::sync::Arc;
 
 /// What runs a build graph.
 pub enum Engine {
@@ -47,6 +49,7 @@ impl Engine {
     /// The machine lacks what it needs.
     pub fn open(store: &Store) -> Result<Self> {
         let solver = Solver::new(store.clone(), names::cache()?)?;
+        let solver = solver.with_fetch(Arc::new(Connection::default().client()));
         Ok(Self::Embedded(Box::new(solver)))
     }
 
