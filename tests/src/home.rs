@@ -84,7 +84,7 @@ impl Home {
     }
 
     /// The variables that make it the home of a command.
-    pub fn environment(&self) -> [(&'static str, PathBuf); 4] {
+    pub fn environment(&self) -> [(&'static str, PathBuf); 5] {
         let path = |name| self.path().join(name);
         [
             ("XDG_DATA_HOME", path("data")),
@@ -103,6 +103,8 @@ impl Home {
             .envs(self.environment())
             .env_remove("SOURCE_DATE_EPOCH")
             .env_remove("KOSKIT_PLATFORM")
+            .env_remove("KOSKIT_POLICY")
+            .env_remove("COSIGN_PASSWORD")
             .stdin(Stdio::null());
         command
     }

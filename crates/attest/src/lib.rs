@@ -17,7 +17,7 @@ mod statement;
 
 pub use key::{Key, KeyError, PublicKey};
 pub use package::{Kind, Package, Role};
-pub use policy::{Policy, PolicyError, Refused, Requirement};
+pub use policy::{Identity, Policy, PolicyError, Refused, Requirement};
 pub use provenance::{Material, Provenance};
 pub use scan::{Scan, Skipped, is_wanted, of_files, scan};
 pub use signature::{Payload, Signature, SignatureError, sign, signature_name, verify};

@@ -372,13 +372,20 @@ impl Store {
     }
 
     /// The images that a descriptor stands for and that are here: of a name that was pulled for
-    /// one platform, that one. What has no platform, such as an attestation, is left out.
+    /// one platform, that one. What has no platform, such as an attestation or a signature, is
+    /// left out.
     ///
     /// # Errors
     /// A document is missing, damaged or not valid.
     pub fn platforms(&self, target: &Descriptor) -> Result<Vec<(Platform, Descriptor)>, Error> {
         if !is_index(target.media_type()) {
+            if !is_config(self.manifest(target)?.config().media_type()) {
+                return Ok(Vec::new());
+            }
             let image = self.image(target)?;
+            if is_unknown(&image.platform) {
+                return Ok(Vec::new());
+            }
             let mut descriptor = image.descriptor;
             descriptor.set_annotations(None);
             return Ok(vec![(image.platform, descriptor)]);
@@ -388,7 +395,7 @@ impl Store {
         let images = index.manifests().iter().filter(|d| is_manifest(d.media_type()));
         let images = images.filter_map(|d| Some((platform(d)?, d.clone())));
         let images = images.filter(|(_, d)| digest(d).is_ok_and(|digest| self.has_blob(&digest)));
-        Ok(images.filter(|(platform, _)| platform.os != "unknown").collect())
+        Ok(images.filter(|(platform, _)| !is_unknown(platform)).collect())
     }
 
     /// A descriptor for a manifest or index that is known by its digest only.
@@ -577,6 +584,16 @@ pub(crate) fn is_manifest(media_type: &MediaType) -> bool {
 pub(crate) fn is_index(media_type: &MediaType) -> bool {
     let docker = "application/vnd.docker.distribution.manifest.list.v2+json";
     *media_type == MediaType::ImageIndex || media_type.as_ref() == docker
+}
+
+fn is_config(media_type: &MediaType) -> bool {
+    let docker = "application/vnd.docker.container.image.v1+json";
+    *media_type == MediaType::ImageConfig || media_type.as_ref() == docker
+}
+
+/// Attestations say `unknown`, cosign's signatures nothing.
+fn is_unknown(platform: &Platform) -> bool {
+    platform.os.is_empty() || platform.os == "unknown"
 }
 
 fn locked(path: PathBuf, operation: FlockOperation) -> Result<File, Error> {

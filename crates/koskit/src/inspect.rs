@@ -50,7 +50,11 @@ pub fn inspect(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn find(store: &Store, name: &Reference, wanted: Option<&Platform>) -> Result<Image> {
+/// The image of a name, for a platform or the likeliest one.
+///
+/// # Errors
+/// There is no such image, or it cannot be read.
+pub fn find(store: &Store, name: &Reference, wanted: Option<&Platform>) -> Result<Image> {
     let name = name.clone().tagged();
     let target = names::target();
     let platform = match wanted {

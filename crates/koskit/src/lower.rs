@@ -1,6 +1,6 @@
 //! `koskit lower`: an image as the root server takes it.
 
-use crate::{names, output, registry};
+use crate::{names, output, registry, trust};
 use anyhow::{Context, Result};
 use clap::Args;
 use koskit_image::{Image, Limits, Store, Tree};
@@ -58,10 +58,12 @@ impl Process {
     /// The bundle of an image, changed as the command line says.
     ///
     /// # Errors
-    /// There is no such image for linux/arm64, it cannot be read, or it cannot run natively.
+    /// There is no such image for linux/arm64, the policy refuses it, it cannot be read, or it
+    /// cannot run natively.
     pub fn lower(&self, platform: &Platform, name: &Reference, args: &[String]) -> Result<Bundle> {
         let store = names::store()?;
         let image = names::resolve(&store, name, &names::target())?;
+        trust::obey(&store, name, &image)?;
         registry::complete(&store, &image)?;
         let options = self.options(name, args)?;
         lower(&store, &image, &options, platform)

@@ -16,8 +16,11 @@ mod pull;
 mod push;
 mod registry;
 mod run;
+mod sbom;
 mod sdk;
 mod sel4;
+mod sign;
+mod trust;
 mod version;
 
 use clap::{Parser, Subcommand};
@@ -61,6 +64,11 @@ enum Command {
     Login(login::Login),
     Logout(login::Logout),
     Lower(lower::Arguments),
+    Sbom(sbom::Arguments),
+    Sign(sign::Sign),
+    Verify(sign::Verify),
+    #[command(subcommand)]
+    Trust(trust::Command),
     Version(version::Arguments),
     #[command(subcommand)]
     Debug(debug::Command),
@@ -87,6 +95,10 @@ fn main() -> ExitCode {
         Command::Login(arguments) => login::login(&arguments),
         Command::Logout(arguments) => login::logout(&arguments),
         Command::Lower(arguments) => lower::write(&arguments),
+        Command::Sbom(arguments) => sbom::sbom(&arguments),
+        Command::Sign(arguments) => sign::sign(&arguments),
+        Command::Verify(arguments) => sign::verify(&arguments),
+        Command::Trust(command) => trust::trust(&command),
         Command::Version(arguments) => version::version(&arguments),
         Command::Debug(command) => debug::debug(&command),
         Command::Sdk(sdk::Command::Import(arguments)) => sdk::import(&arguments),
