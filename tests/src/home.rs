@@ -84,7 +84,7 @@ impl Home {
     }
 
     /// The variables that make it the home of a command.
-    pub fn environment(&self) -> [(&'static str, PathBuf); 5] {
+    pub fn environment(&self) -> [(&'static str, PathBuf); 4] {
         let path = |name| self.path().join(name);
         [
             ("XDG_DATA_HOME", path("data")),
