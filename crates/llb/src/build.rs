@@ -25,12 +25,22 @@ pub use source::{Git, Http, Local, OciLayout, ResolveMode, Source};
 /// It belongs to the [`Builder`] that made it.
 pub type State = Option<Output>;
 
-/// One output of one op of a [`Builder`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// One output of one op of a [`Builder`]. What equal ops give is equal.
+#[derive(Clone, Copy, Debug)]
 pub struct Output {
     op: usize,
     index: i64,
+    /// Which of the times that the op was added is meant.
+    node: usize,
 }
+
+impl PartialEq for Output {
+    fn eq(&self, other: &Self) -> bool {
+        (self.op, self.index) == (other.op, other.index)
+    }
+}
+
+impl Eq for Output {}
 
 /// The name of a step and other things that do not change what it does.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +81,7 @@ impl Note {
 #[derive(Debug, Default)]
 pub struct Builder {
     ops: Vec<Op>,
+    nodes: Vec<Node>,
     by_digest: BTreeMap<Digest, usize>,
     file: Option<pb::SourceInfo>,
 }
@@ -79,9 +90,17 @@ pub struct Builder {
 struct Op {
     digest: Digest,
     bytes: Vec<u8>,
+}
+
+/// An op as it was added. What is said of it each time is only put together when the graph is
+/// complete, since that depends on the way from the result to it.
+#[derive(Debug)]
+struct Node {
+    op: usize,
+    /// Other nodes, in the order in which they are to be met.
     inputs: Vec<usize>,
     metadata: pb::OpMetadata,
-    ranges: Vec<(usize, usize)>,
+    lines: Option<(usize, usize)>,
 }
 
 impl Builder {
@@ -106,15 +125,21 @@ impl Builder {
         let mut definition = pb::Definition::default();
         let mut source = pb::Source { infos: self.file.clone().into_iter().collect(), ..default() };
         let mut any = Summary::default();
-        for index in self.needed(output.op) {
-            let op = &self.ops[index];
-            definition.def.push(op.bytes.clone());
-            definition.metadata.insert(op.digest.to_string(), op.metadata.clone());
-            any.ignore_cache |= op.metadata.ignore_cache;
-            any.description |= !op.metadata.description.is_empty();
-            if !op.ranges.is_empty() && self.file.is_some() {
-                source.locations.insert(op.digest.to_string(), locations(&op.ranges));
+        let mut written = vec![false; self.ops.len()];
+        for index in self.needed(output.node) {
+            let node = &self.nodes[index];
+            let op = &self.ops[node.op];
+            if !std::mem::replace(&mut written[node.op], true) {
+                definition.def.push(op.bytes.clone());
             }
+            any.ignore_cache |= node.metadata.ignore_cache;
+            any.description |= !node.metadata.description.is_empty();
+            let digest = op.digest.to_string();
+            if let Some(lines) = node.lines.filter(|_| self.file.is_some()) {
+                let locations = source.locations.entry(digest.clone()).or_default();
+                locations.locations.push(location(lines));
+            }
+            merge_metadata(definition.metadata.entry(digest).or_default(), &node.metadata);
         }
         let last = pb::Op { inputs: vec![self.input(output)], ..default() }.encode_to_vec();
         let mut caps = BTreeMap::from([("constraints".into(), true), ("platform".into(), true)]);
@@ -131,14 +156,14 @@ impl Builder {
         definition
     }
 
-    /// Inputs first, in the order in which each op names them.
+    /// The nodes behind one, inputs first.
     fn needed(&self, root: usize) -> Vec<usize> {
         let mut order = Vec::new();
-        let mut seen = vec![false; self.ops.len()];
+        let mut seen = vec![false; self.nodes.len()];
         let mut stack = vec![(root, 0)];
         seen[root] = true;
-        while let Some((op, next)) = stack.last_mut() {
-            match self.ops[*op].inputs.get(*next) {
+        while let Some((node, next)) = stack.last_mut() {
+            match self.nodes[*node].inputs.get(*next) {
                 Some(&input) => {
                     *next += 1;
                     if !std::mem::replace(&mut seen[input], true) {
@@ -146,7 +171,7 @@ impl Builder {
                     }
                 }
                 None => {
-                    order.push(*op);
+                    order.push(*node);
                     stack.pop();
                 }
             }
@@ -158,42 +183,63 @@ impl Builder {
         pb::Input { digest: self.ops[output.op].digest.to_string(), index: output.index }
     }
 
-    fn add(&mut self, draft: Draft, platform: Option<&Platform>, note: Note) -> usize {
+    fn add(&mut self, draft: Draft, platform: Option<&Platform>, note: Note) -> State {
         let op = pb::Op {
-            inputs: draft.inputs.iter().map(|&output| self.input(output)).collect(),
+            inputs: draft.inputs.unique.iter().map(|&output| self.input(output)).collect(),
             op: Some(draft.op),
             platform: platform.map(Platform::to_pb),
             constraints: Some(pb::WorkerConstraints::default()),
         };
-        let bytes = op.encode_to_vec();
-        let digest = Digest::of(&bytes);
-        let inputs: Vec<usize> = draft.inputs.iter().map(|output| output.op).collect();
-        let index = self.insert(digest, bytes, inputs);
-        let op = &mut self.ops[index];
-        // Where an op is added twice, the later words win, as they do in BuildKit.
+        let mut metadata = pb::OpMetadata { ignore_cache: note.ignore_cache, ..default() };
+        let description = &mut metadata.description;
         if !note.name.is_empty() {
-            op.metadata.description.insert("llb.customname".into(), note.name);
+            description.insert("llb.customname".into(), note.name);
         }
         if let Some(command) = note.command {
-            op.metadata.description.insert("com.docker.dockerfile.v1.command".into(), command);
+            description.insert("com.docker.dockerfile.v1.command".into(), command);
         }
         if let Some(ProgressGroup { id, name, weak }) = note.group {
-            op.metadata.progress_group = Some(pb::ProgressGroup { id, name, weak });
+            metadata.progress_group = Some(pb::ProgressGroup { id, name, weak });
         }
-        op.metadata.ignore_cache |= note.ignore_cache;
-        op.metadata.caps.extend(draft.caps.into_iter().map(|cap| (cap.to_owned(), true)));
-        op.ranges.extend(note.lines);
-        index
+        metadata.caps = draft.caps.into_iter().map(|cap| (cap.to_owned(), true)).collect();
+        let inputs = draft.inputs.met.iter().map(|output| output.node).collect();
+        Some(self.node(marshal(&op), inputs, metadata, note.lines))
     }
 
-    /// The place of an op among those of this graph, which it joins if it must.
-    fn insert(&mut self, digest: Digest, bytes: Vec<u8>, inputs: Vec<usize>) -> usize {
-        *self.by_digest.entry(digest.clone()).or_insert_with(|| {
-            let metadata = pb::OpMetadata::default();
-            self.ops.push(Op { digest, bytes, inputs, metadata, ranges: Vec::new() });
+    /// Adds an op by its bytes; gives its first output.
+    fn node(
+        &mut self,
+        bytes: Vec<u8>,
+        inputs: Vec<usize>,
+        metadata: pb::OpMetadata,
+        lines: Option<(usize, usize)>,
+    ) -> Output {
+        let digest = Digest::of(&bytes);
+        let op = *self.by_digest.entry(digest.clone()).or_insert_with(|| {
+            self.ops.push(Op { digest, bytes });
             self.ops.len() - 1
-        })
+        });
+        self.nodes.push(Node { op, inputs, metadata, lines });
+        Output { op, index: 0, node: self.nodes.len() - 1 }
     }
+}
+
+/// Where an op is added twice, the later words win, as they do in BuildKit.
+fn merge_metadata(known: &mut pb::OpMetadata, other: &pb::OpMetadata) {
+    known.description.extend(other.description.clone());
+    known.caps.extend(other.caps.clone());
+    known.ignore_cache |= other.ignore_cache;
+    if other.progress_group.is_some() {
+        known.progress_group.clone_from(&other.progress_group);
+    }
+}
+
+/// The bytes of an op, as BuildKit writes them: Go's encoder puts what an op does behind all
+/// its other fields, whatever the fields' numbers are. Digests depend on that.
+pub fn marshal(op: &pb::Op) -> Vec<u8> {
+    let mut bytes = pb::Op { op: None, ..op.clone() }.encode_to_vec();
+    bytes.extend(pb::Op { op: op.op.clone(), ..default() }.encode_to_vec());
+    bytes
 }
 
 #[derive(Default)]
@@ -206,39 +252,45 @@ fn default<T: Default>() -> T {
     T::default()
 }
 
-fn locations(ranges: &[(usize, usize)]) -> pb::Locations {
+fn location((first, last): (usize, usize)) -> pb::Location {
     let position =
         |line: usize| pb::Position { line: line.try_into().unwrap_or(i32::MAX), character: 0 };
-    let location = |&(first, last): &(usize, usize)| pb::Location {
-        source_index: 0,
-        ranges: (first..=last)
-            .map(|line| pb::Range { start: Some(position(line)), end: Some(position(line)) })
-            .collect(),
-    };
-    pb::Locations { locations: ranges.iter().map(location).collect() }
+    let range = |line| pb::Range { start: Some(position(line)), end: Some(position(line)) };
+    pb::Location { source_index: 0, ranges: (first..=last).map(range).collect() }
 }
 
 /// An op before it has a digest.
 struct Draft {
     op: pb::op::Op,
-    inputs: Vec<Output>,
+    inputs: Inputs,
     caps: Vec<&'static str>,
 }
 
-/// Inputs of an op, each named once.
+/// Inputs of an op.
 #[derive(Default)]
-struct Inputs(Vec<Output>);
+struct Inputs {
+    /// Each once, as the op names them.
+    unique: Vec<Output>,
+    /// As they are to be met on the way from the result.
+    met: Vec<Output>,
+}
 
 impl Inputs {
     /// The index of a state among the inputs, which it joins if it must; -1 is the empty
     /// file system.
     fn index(&mut self, state: State) -> i64 {
         let Some(output) = state else { return -1 };
-        let at = self.0.iter().position(|&known| known == output).unwrap_or_else(|| {
-            self.0.push(output);
-            self.0.len() - 1
+        self.met.push(output);
+        let at = self.unique.iter().position(|&known| known == output).unwrap_or_else(|| {
+            self.unique.push(output);
+            self.unique.len() - 1
         });
         at as i64
+    }
+
+    /// Inputs that are not compared with each other.
+    fn all(outputs: Vec<Output>) -> Self {
+        Self { met: outputs.clone(), unique: outputs }
     }
 }
 

@@ -35,7 +35,7 @@ pub mod url;
 pub use bollard_buildkit_proto::pb;
 pub use build::{
     Builder, Copy, Exec, FileOp, Git, Http, Local, Mode, Mount, MountKind, Note, OciLayout, Output,
-    Owner, ProgressGroup, ResolveMode, SecretMount, Source, SshMount, State,
+    Owner, ProgressGroup, ResolveMode, SecretMount, Source, SshMount, State, marshal,
 };
 pub use digest::{Digest, DigestError};
 pub use git::{GitUrl, GitUrlError};

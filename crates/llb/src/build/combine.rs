@@ -16,8 +16,7 @@ impl Builder {
         // An input that is there twice counts twice, as it would be laid over twice.
         let indices = (0..inputs.len()).map(|i| pb::MergeInput { input: i as i64 }).collect();
         let op = pb::op::Op::Merge(pb::MergeOp { inputs: indices });
-        let draft = Draft { op, inputs, caps: vec!["mergeop"] };
-        Some(Output { op: self.add(draft, None, note), index: 0 })
+        self.add(Draft { op, inputs: Inputs::all(inputs), caps: vec!["mergeop"] }, None, note)
     }
 
     /// What `upper` has changed of `lower`.
@@ -29,8 +28,7 @@ impl Builder {
             lower: Some(pb::LowerDiffInput { input: 0 }),
             upper: Some(pb::UpperDiffInput { input: upper }),
         });
-        let draft = Draft { op, inputs, caps: vec!["diffop"] };
-        Some(Output { op: self.add(draft, None, note), index: 0 })
+        self.add(Draft { op, inputs: Inputs::all(inputs), caps: vec!["diffop"] }, None, note)
     }
 
     /// What the build graph gives that stands in a file of `source`: by default the file
@@ -52,8 +50,8 @@ impl Builder {
             def: None,
             attrs: attrs.into_iter().collect(),
         });
-        let draft = Draft { op, inputs: inputs.0, caps: vec!["source.buildop.llbfilename"] };
-        Some(Output { op: self.add(draft, Some(platform), note), index: 0 })
+        let draft = Draft { op, inputs, caps: vec!["source.buildop.llbfilename"] };
+        self.add(draft, Some(platform), note)
     }
 
     /// Adds the ops of another graph, as they are; gives its result.
@@ -64,17 +62,12 @@ impl Builder {
         let graph = Graph::new(definition)?;
         let bytes: HashMap<Digest, &Vec<u8>> =
             definition.def.iter().map(|bytes| (Digest::of(bytes), bytes)).collect();
-        let mut known = Vec::with_capacity(graph.vertices().len());
+        let mut known: Vec<Output> = Vec::with_capacity(graph.vertices().len());
         for vertex in graph.vertices() {
-            let inputs = vertex.inputs.iter().map(|edge| known[edge.vertex]).collect();
+            let inputs = vertex.inputs.iter().map(|edge| known[edge.vertex].node).collect();
             let bytes = bytes[&vertex.digest].clone();
-            let index = self.insert(vertex.digest.clone(), bytes, inputs);
-            let metadata = &mut self.ops[index].metadata;
-            metadata.description.extend(vertex.metadata.description.clone());
-            metadata.caps.extend(vertex.metadata.caps.clone());
-            metadata.ignore_cache |= vertex.metadata.ignore_cache;
-            known.push(index);
+            known.push(self.node(bytes, inputs, vertex.metadata.clone(), None));
         }
-        Ok(graph.result().map(|e| Output { op: known[e.vertex], index: e.output.into() }))
+        Ok(graph.result().map(|e| Output { index: e.output.into(), ..known[e.vertex] }))
     }
 }

@@ -1,6 +1,6 @@
 //! Running a command.
 
-use super::{Builder, Draft, Inputs, Note, Output, State};
+use super::{Builder, Draft, Inputs, Note, State};
 use crate::Platform;
 use crate::pb;
 
@@ -168,8 +168,7 @@ impl Builder {
             secretenv: exec.secrets.iter().filter_map(secret_env).collect(),
             cdi_devices: exec.devices,
         });
-        let op = self.add(Draft { op, inputs: inputs.0, caps }, Some(platform), note);
-        Some(Output { op, index: 0 })
+        self.add(Draft { op, inputs, caps }, Some(platform), note)
     }
 }
 

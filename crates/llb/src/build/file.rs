@@ -1,6 +1,6 @@
 //! Changing files without running anything.
 
-use super::{Builder, Draft, Inputs, Note, Output, State};
+use super::{Builder, Draft, Inputs, Note, State};
 use crate::path;
 use crate::pb;
 
@@ -172,6 +172,8 @@ impl Builder {
                 _ => -1,
             })
             .collect();
+        // They are met from the last action on, but after the base.
+        inputs.met[usize::from(base.is_some())..].reverse();
         let mut caps = vec!["file.base"];
         let mut actions = Vec::with_capacity(count);
         for (i, action) in file.actions.into_iter().enumerate() {
@@ -187,7 +189,7 @@ impl Builder {
                 // The result of action k is input number `inputs + k`.
                 input: match i.checked_sub(1) {
                     None => base_index,
-                    Some(previous) => (inputs.0.len() + previous) as i64,
+                    Some(previous) => (inputs.unique.len() + previous) as i64,
                 },
                 secondary_input: sources[i],
                 output: if i + 1 == count { 0 } else { -1 },
@@ -196,8 +198,7 @@ impl Builder {
         }
         let op = pb::op::Op::File(pb::FileOp { actions });
         // What files are does not depend on a platform.
-        let op = self.add(Draft { op, inputs: inputs.0, caps }, None, note);
-        Some(Output { op, index: 0 })
+        self.add(Draft { op, inputs, caps }, None, note)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Builder, Draft, Note, Output, State};
+use super::{Builder, Draft, Inputs, Note, State};
 use crate::pb;
 use crate::{GitUrl, Platform, Reference};
 
@@ -107,7 +107,7 @@ impl Builder {
                 (oci_layout(layout), Some(platform))
             }
         };
-        Some(Output { op: self.add(draft, platform.as_ref(), note), index: 0 })
+        self.add(draft, platform.as_ref(), note)
     }
 }
 
@@ -192,7 +192,7 @@ impl Attributes {
 
     fn draft(self, identifier: String) -> Draft {
         let op = pb::op::Op::Source(pb::SourceOp { identifier, attrs: self.attrs });
-        Draft { op, inputs: Vec::new(), caps: self.caps }
+        Draft { op, inputs: Inputs::default(), caps: self.caps }
     }
 }
 

@@ -61,7 +61,7 @@ fn an_action_works_on_the_result_of_the_one_before_it() {
     assert_eq!(indices, [(0, -1, -1), (2, 1, 0)]);
 }
 
-/// Marshalled by BuildKit's Go code: `llb.Scratch().File(llb.Mkdir("/a", 0755))` is a file
+/// Marshalled as BuildKit's Go code does: `llb.Scratch().File(llb.Mkdir("/a", 0755))` is a file
 /// op with one action whose inputs are -1, whose owner is not set and whose time stamp is -1.
 #[test]
 fn the_bytes_of_an_op_are_those_of_the_protocol() {
@@ -79,10 +79,26 @@ fn the_bytes_of_an_op_are_those_of_the_protocol() {
     action.extend(mkdir);
     let mut file = vec![0x12, action.len() as u8];
     file.extend(action);
-    let mut op = vec![0x22, file.len() as u8];
+    // The constraints, and only then what it does.
+    let mut op = vec![0x5a, 0, 0x22, file.len() as u8];
     op.extend(file);
-    op.extend([0x5a, 0]);
     assert_eq!(definition.def[0], op);
+}
+
+/// The digest is one that docker 28.5.2 has shown for a step `FROM base`.
+#[test]
+fn digests_are_those_that_buildkit_shows() {
+    let name =
+        "base:latest@sha256:51080bb7585fcf6cc2cd3b792564fb9a17400720e248f4ba5d9688d557228e1b";
+    let source = Source::Image {
+        reference: name.parse().unwrap(),
+        platform: Platform::new("linux", "amd64", ""),
+        resolve: ResolveMode::Local,
+    };
+    let mut builder = Builder::new();
+    let state = builder.source(source, Note::default());
+    let digest = Digest::of(&builder.definition(state).def[0]);
+    assert_eq!(digest.hex(), "e021d59bb1e5cd02de5f575f29c666094ff1b4188a1447a1337d0f0b841241c5");
 }
 
 #[test]
