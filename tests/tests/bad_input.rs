@@ -103,8 +103,8 @@ fn wrong_words_on_the_command_line_are_explained() {
         (&["biuld", "."], 2, "unrecognized subcommand 'biuld'"),
         (&["build", "nowhere"], 1, "koskit: the build context \"nowhere\" cannot be read\n"),
         (&["build", "-t", "Hello", "."], 2, "the image name \"Hello\" has upper-case letters"),
-        (&["build", "--label", "x", "."], 1, "koskit: there is no Dockerfile in .;"),
-        (&["build", "-o", "type=tar,dest=x", "."], 2, "there is no output of type \"tar\""),
+        (&["build", "."], 1, "koskit: there is no Dockerfile in .;"),
+        (&["build", "-o", "type=disk,dest=x", "."], 2, "there is no output of type \"disk\""),
         (&["run", "nothing"], 125, "koskit: there is no image nothing:latest in the store"),
         (&["run", "--nothing", "x"], 125, "unexpected argument '--nothing'"),
     ];

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use thiserror::Error;
 
+use crate::scratch::Scratch;
+
 /// A directory that cannot be made.
 #[derive(Debug, Error)]
 pub enum DirectoryError {
@@ -59,15 +61,15 @@ pub fn replace<E: From<DirectoryError>>(
     let mut half = OsString::from(".");
     half.push(name);
     half.push(format!(".{}", std::process::id()));
-    let half = Scratch(directory.with_file_name(half));
-    let _ = fs::remove_dir_all(&half.0);
-    fs::create_dir_all(&half.0).map_err(failed(&half.0))?;
-    fill(&half.0)?;
+    let half = Scratch::new(directory.with_file_name(half));
+    let _ = fs::remove_dir_all(half.path());
+    fs::create_dir_all(half.path()).map_err(failed(half.path()))?;
+    fill(half.path())?;
     let renamed = if occupied {
         // What was there goes away with the other one.
-        renameat_with(CWD, &half.0, CWD, &directory, RenameFlags::EXCHANGE).map_err(Into::into)
+        renameat_with(CWD, half.path(), CWD, &directory, RenameFlags::EXCHANGE).map_err(Into::into)
     } else {
-        fs::rename(&half.0, &directory)
+        fs::rename(half.path(), &directory)
     };
     Ok(renamed.map_err(failed(&directory))?)
 }
@@ -87,16 +89,6 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DirectoryError> {
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_owned();
     move |source| DirectoryError::File { path, source }
-}
-
-/// A directory that goes away.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // After a rename there is nothing.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]

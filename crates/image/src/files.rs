@@ -5,6 +5,7 @@ use std::io::Read;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+use crate::compress::Decoder;
 use crate::layer::{Change, Entry, EntryKind, LayerError, Reader};
 use crate::{Error, Image, Limits, Store};
 
@@ -29,6 +30,21 @@ impl Store {
         }
         Ok(files)
     }
+}
+
+/// The contents of those regular files of a tar archive, which may be compressed with gzip or zstd,
+/// whose path is wanted.
+///
+/// # Errors
+/// The archive is damaged or hostile, or the files are larger than 64 MiB together.
+pub fn files_of_archive(
+    archive: impl Read,
+    wanted: &dyn Fn(&Path) -> bool,
+) -> Result<Files, LayerError> {
+    let (mut files, mut left) = (Files::new(), MAX_KEPT);
+    let archive = Decoder::new(archive).map_err(LayerError::Read)?;
+    apply(&mut files, archive, wanted, &mut left)?;
+    Ok(files)
 }
 
 /// Applies one layer. What it removes is removed from `files`, the layers below; what it puts

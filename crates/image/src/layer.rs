@@ -14,6 +14,7 @@
 //! below it. A name is bytes, as on Linux; nothing asks for UTF-8.
 
 mod archive;
+pub(crate) mod flatten;
 mod limits;
 mod pack;
 mod unpack;

@@ -21,16 +21,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use koskit_llb::{Digest, Platform, Reference};
-use oci_spec::image::{
-    Descriptor, ImageConfiguration, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType,
-};
+use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use crate::blob::{LayerReader, Verified, sync_directory};
-use crate::image::{digest, platform, to_oci};
+use crate::image::{digest, platform};
 use crate::json::{self, MAX_DOCUMENT};
 use crate::layer::{PackOptions, pack};
+use crate::make::{Annotations, Form, Variant};
 use crate::{BlobReader, BlobWriter, Compression, Error, Image, Layer, LayerError, LayerWriter};
 
 /// The annotation of a name in `index.json`.
@@ -202,33 +201,7 @@ impl Store {
     /// The configuration is not valid, a layer is neither in the store nor known to be in a
     /// registry ([`Store::note_source`]), or the store cannot be written.
     pub fn add_image(&self, config: &impl Serialize, layers: &[Layer]) -> Result<Image, Error> {
-        let what = "the image's configuration";
-        let invalid = |why: &str| Error::Invalid { what: what.into(), why: why.into() };
-        if let Some(layer) = layers.iter().find(|layer| !self.can_have(&layer.digest)) {
-            return Err(Error::MissingBlob(layer.digest.clone()));
-        }
-        let config = serde_json::to_value(config);
-        let mut config = config.map_err(|source| Error::Json { what: what.into(), source })?;
-        let fields = config.as_object_mut().ok_or_else(|| invalid("it is no JSON object"))?;
-        let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
-        fields
-            .insert("rootfs".into(), serde_json::json!({ "type": "layers", "diff_ids": diff_ids }));
-        let bytes = json::write(&config);
-        let _: ImageConfiguration = json::read(&bytes, what)?;
-        let config = self.add_document(MediaType::ImageConfig, &bytes)?;
-        let layers = layers.iter().map(|layer| {
-            let digest = to_oci_digest(&layer.digest);
-            Descriptor::new(layer.media_type.clone(), layer.size, digest)
-        });
-        let manifest = oci_spec::image::ImageManifestBuilder::default()
-            .schema_version(2u32)
-            .media_type(MediaType::ImageManifest)
-            .config(config)
-            .layers(layers.collect::<Vec<_>>())
-            .build()
-            .expect("all fields are set");
-        let descriptor = self.add_document(MediaType::ImageManifest, &json::write(&manifest))?;
-        self.image(&descriptor)
+        self.add_image_as(config, layers, &Form::default())
     }
 
     /// Reads the image that a manifest's descriptor stands for.
@@ -359,16 +332,13 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn add_index(&self, images: &[(Platform, Descriptor)]) -> Result<Descriptor, Error> {
-        let mut images = images.to_vec();
-        images.sort_by(|a, b| a.0.cmp(&b.0));
-        let manifests = images.into_iter().map(|(platform, mut descriptor)| {
-            descriptor.set_platform(Some(to_oci(&platform)));
-            descriptor.set_annotations(None);
-            descriptor
-        });
-        let mut index = empty_index();
-        index.set_manifests(manifests.collect());
-        self.add_document(MediaType::ImageIndex, &json::write(&index))
+        let variant = |(platform, descriptor): &(Platform, Descriptor)| Variant {
+            platform: platform.clone(),
+            descriptor: descriptor.clone(),
+            annotations: Annotations::new(),
+        };
+        let images: Vec<Variant> = images.iter().map(variant).collect();
+        self.add_index_as(&images, &Form::default())
     }
 
     /// The images that a descriptor stands for and that are here: of a name that was pulled for

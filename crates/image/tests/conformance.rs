@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::*;
 use jsonschema::{Retrieve, Uri, Validator};
-use koskit_image::{Limits, NodeKind, Store, Tree};
+use koskit_image::{Archive, Export, Limits, NodeKind, Store, Tree};
 use serde_json::{Value, json};
 
 /// Finds schemas by the last part of their name: they refer to each other by URL.
@@ -79,7 +79,7 @@ fn all_documents_of_a_store_and_of_an_export_are_valid() {
     store.tag_platform(&name, &intel).unwrap();
     store.tag(&"other:1".parse().unwrap(), &arm.descriptor).unwrap();
     let exported = directory.path().join("exported");
-    store.export(&arm, Some(&name), &exported).unwrap();
+    store.export(&[Export::of(&arm, Some(&name))], &exported).unwrap();
 
     let (index, layout) =
         (folder.schema("image-index-schema.json"), folder.schema("image-layout-schema.json"));
@@ -125,7 +125,8 @@ fn skopeo_inspects_and_copies_what_the_store_exports() {
     let (directory, store) = store();
     let image = image(&store, &[archive(&[directory_entry(), file("d/hello", "hi")])]);
     let exported = directory.path().join("exported");
-    store.export(&image, Some(&"hello:1".parse().unwrap()), &exported).unwrap();
+    let images = [Export::of(&image, Some(&"hello:1".parse().unwrap()))];
+    store.export(&images, &exported).unwrap();
     let from = format!("oci:{}:1", exported.display());
     // The platform is arm64's, whatever this machine is.
     let platform = ["--override-os=linux", "--override-arch=arm64"];
@@ -145,7 +146,7 @@ fn skopeo_inspects_and_copies_what_the_store_exports() {
     let policy = format!("--policy={}", policy.display());
     skopeo(&[&policy, platform[0], platform[1], "copy", &from, &to]).unwrap();
     let archived = directory.path().join("hello.tar");
-    store.export_archive(&image, Some(&"hello:1".parse().unwrap()), &archived).unwrap();
+    store.export_archive(&images, Archive::Oci, &archived).unwrap();
     let from = format!("oci-archive:{}:1", archived.display());
     let twice = format!("oci:{}:3", copied.display());
     skopeo(&[&policy, platform[0], platform[1], "copy", &from, &twice]).unwrap();

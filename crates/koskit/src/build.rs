@@ -3,109 +3,211 @@
 //! Dockerfile ─► build graph (`koskit-frontend`) ─► layers (`engine`) ─► image, then exported
 //! and named: who is stopped before that leaves no name behind.
 
+mod annotations;
 mod arguments;
 mod check;
 pub(crate) mod context;
 pub(crate) mod engine;
 mod epoch;
 mod events;
+mod export;
 mod failure;
+mod fields;
 pub(crate) mod images;
+mod layout;
 mod outputs;
+mod sources;
+mod spool;
+mod values;
 
 pub use arguments::{Arguments, Mode};
 
 use crate::names;
 use crate::output::{self, Paint};
-use crate::registry;
+use crate::registry::Connection;
 use crate::sel4;
 use anyhow::Result;
-use context::Context;
+use context::{Fetch, Main, Place};
 use engine::{Engine, Request};
+use export::{Built, Exporter, Root};
 use images::Images;
-use koskit_frontend::{Build, convert};
-use koskit_image::{Image, Store};
-use koskit_llb::Inputs;
+use koskit_frontend::{Build, Context, convert};
+use koskit_image::{Compression, Store};
+use koskit_llb::{Inputs, Platform, ResolveMode};
 use koskit_progress::Progress;
+use outputs::{Kind, Output};
 use std::collections::BTreeMap;
-
-/// The name by which the engines know the build context.
-pub(crate) const CONTEXT: &str = "context";
+use std::fs;
 
 /// Builds the image.
 ///
 /// # Errors
 /// The Dockerfile is wrong, or a step fails. No name changes, then.
 pub fn build(arguments: &Arguments) -> Result<()> {
+    let outputs = arguments.outputs()?;
     let store = names::store()?;
-    let context = Context::open(&arguments.path, arguments.file.as_deref())?;
-    let epoch = epoch::epoch()?;
-    let mut options = koskit_frontend::Options {
-        target: arguments.target.clone(),
-        build_args: build_args(&arguments.build_arg),
-        target_platform: arguments.platform.clone(),
-        labels: names::pairs("label", &arguments.label)?,
-        context: koskit_frontend::Context::Local { name: CONTEXT.into(), ignore: context.ignore },
-        no_cache: arguments.no_cache,
-        ..koskit_frontend::Options::default()
-    };
-    let adapting = arguments.sel4.options(&mut options)?;
-    if let Some(format) = arguments.check {
-        return check::check(context.dockerfile, &options, &Images::new(&store, false), format);
+    let place = Place::find(&arguments.path, arguments.file.as_deref())?;
+    let mut inputs = Inputs { secrets: sources::secrets(&arguments.secret)?, ..Inputs::default() };
+    let contexts = sources::contexts(&arguments.build_context, &mut inputs)?;
+    if let Some(path) = &arguments.iidfile {
+        // That of an earlier build would be taken for this one's.
+        let _ = fs::remove_file(path);
     }
-    // Its threads have ended when the engine enters namespaces.
-    let images = Images::new(&store, false);
-    let mut build = convert(context.dockerfile, &options, &images)?;
-    let adapted = sel4::transform(&mut build, &adapting, &images)?;
-    drop(images);
-    if !arguments.is_quiet() {
-        warn(&build);
-        sel4::warn(&adapted.warnings);
-    }
-    let local = BTreeMap::from([(CONTEXT.into(), context.path)]);
-    let inputs = Inputs { local, ..Inputs::default() };
+    // It enters namespaces, and so comes before any thread.
     let engine = Engine::open(&store)?;
+    let agents = sources::Agents::open(&arguments.ssh)?;
+    inputs.ssh.clone_from(&agents.sockets);
+    let mode = match arguments.check() {
+        Some(_) => koskit_progress::Mode::Quiet,
+        None => arguments.progress(),
+    };
     let progress = Progress::new(&koskit_progress::Options {
-        mode: arguments.progress(),
+        mode,
         color: Paint::stderr().is_on(),
         builder: engine.name().to_owned(),
     });
-    let request = Request { build: &build, inputs: &inputs, no_cache: arguments.no_cache, epoch };
-    let mut made = engine.solve(&request, &progress)?;
-    sel4::label(&adapted, &store, &mut made, &progress);
-    let image = export(arguments, &store, &made, &progress)?;
+    let images = Images::new(&store, arguments.pull)
+        .with_progress(&progress)
+        .with_layouts(inputs.oci_layouts.clone());
+    let mut session = Session {
+        arguments,
+        store: &store,
+        engine: &engine,
+        progress: &progress,
+        images: &images,
+        contexts,
+        inputs,
+        warnings: Vec::new(),
+    };
+    let options = session.options(&arguments.platform[0], &Context::Scratch)?;
+    let fetch =
+        Fetch { engine: &engine, store: &store, inputs: &session.inputs, progress: &progress };
+    let main = place.read(arguments.file.as_deref(), &options, &fetch)?;
+    if let Some(format) = arguments.check() {
+        let options = session.options(&arguments.platform[0], &main.context)?;
+        return check::check(main.dockerfile, &options, &images, format);
+    }
+    if let Some(path) = &main.local {
+        session.inputs.local.insert(context::NAME.into(), path.clone());
+    }
+    let root = session.run(&main, &outputs);
     progress.finish();
-    if arguments.quiet {
-        output::print(&format!("{}\n", image.id()))?;
+    if !arguments.is_quiet() {
+        session.warnings.iter().for_each(|warning| output::error(warning));
+    }
+    tell(arguments, &outputs, &root?)
+}
+
+/// Tells what came out to those who want to know.
+fn tell(arguments: &Arguments, outputs: &[Output], root: &Root) -> Result<()> {
+    if let Some(path) = &arguments.metadata_file {
+        export::write_metadata(path, root, &tags(arguments))?;
+    }
+    if let Some(path) = &arguments.iidfile {
+        export::write_file(path, root.id().as_str())?;
+    }
+    if arguments.quiet && !outputs.iter().any(Output::is_stdout) {
+        output::print(&format!("{}\n", root.id()))?;
     }
     Ok(())
 }
 
-/// Makes the image, writes it where it is wanted, and names it.
-fn export(
-    arguments: &Arguments,
-    store: &Store,
-    made: &engine::Made,
-    progress: &Progress,
-) -> Result<Image> {
-    let image = progress.step("exporting to image", |step| {
-        let task = step.task("exporting manifest and configuration");
-        let image = store.add_image(&made.config, &made.layers)?;
-        drop(task);
-        for output in &arguments.output {
-            let _task = step.task(&format!("writing {}", output.path.display()));
-            registry::complete(store, &image)?;
-            output.write(store, &image, arguments.tag.first())?;
+/// One build, of all its platforms.
+struct Session<'a> {
+    arguments: &'a Arguments,
+    store: &'a Store,
+    engine: &'a Engine,
+    progress: &'a Progress,
+    images: &'a Images<'a>,
+    contexts: BTreeMap<String, Context>,
+    inputs: Inputs,
+    /// Shown at the end: what is shown before that goes away on a terminal.
+    warnings: Vec<String>,
+}
+
+impl Session<'_> {
+    fn run(&mut self, main: &Main, outputs: &[Output]) -> Result<Root> {
+        let epoch = epoch::epoch()?;
+        let mut built = Vec::new();
+        for platform in &self.arguments.platform {
+            if built.iter().any(|known: &Built| known.platform == *platform) {
+                continue;
+            }
+            let made = self.platform(platform, main, epoch, compression(outputs))?;
+            built.push(Built { platform: platform.clone(), made });
         }
-        drop(step.task(&format!("writing image {}", image.id())));
-        for name in &arguments.tag {
-            let name = name.clone().tagged();
-            let _task = step.task(&format!("naming to {name}"));
-            store.tag(&name, &image.descriptor)?;
+        let exporter = Exporter {
+            store: self.store,
+            client: &Connection::default().client(),
+            progress: self.progress,
+            tags: tags(self.arguments),
+            annotations: &self.arguments.annotation,
+        };
+        exporter.export(&built, outputs)
+    }
+
+    /// Builds for one platform.
+    fn platform(
+        &mut self,
+        platform: &Platform,
+        main: &Main,
+        epoch: i64,
+        compression: Compression,
+    ) -> Result<engine::Made> {
+        let mut options = self.options(platform, &main.context)?;
+        let adapting = self.arguments.sel4.options(&mut options)?;
+        let mut build = convert(main.dockerfile.clone(), &options, self.images)?;
+        let adapted = sel4::transform(&mut build, &adapting, self.images)?;
+        let warnings = warnings(&build).into_iter().chain(sel4::warnings(&adapted.warnings));
+        for warning in warnings {
+            // The same for each platform.
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
         }
-        anyhow::Ok(image)
-    })?;
-    Ok(image)
+        let no_cache = self.arguments.no_cache;
+        let inputs = &self.inputs;
+        let request = Request { build: &build, inputs, no_cache, epoch, compression };
+        let mut made = self.engine.solve(&request, self.progress)?;
+        self.warnings.extend(sel4::label(&adapted, self.store, &mut made, self.progress));
+        Ok(made)
+    }
+
+    fn options(&self, platform: &Platform, context: &Context) -> Result<koskit_frontend::Options> {
+        let arguments = self.arguments;
+        Ok(koskit_frontend::Options {
+            target: arguments.target.clone(),
+            build_args: build_args(&arguments.build_arg),
+            target_platform: platform.clone(),
+            labels: names::pairs("label", &arguments.label)?,
+            context: context.clone(),
+            contexts: self.contexts.clone(),
+            no_cache: arguments.no_cache,
+            no_cache_filter: arguments.no_cache_filter.clone(),
+            resolve: if arguments.pull { ResolveMode::Pull } else { ResolveMode::Default },
+            network: arguments.network,
+            extra_hosts: arguments.add_host.clone(),
+            shm_size: arguments.shm_size.map_or(0, |bytes| bytes as i64),
+            multi_platform: arguments.platform.len() > 1,
+            ..koskit_frontend::Options::default()
+        })
+    }
+}
+
+/// The names of `-t`, with tags.
+fn tags(arguments: &Arguments) -> Vec<koskit_llb::Reference> {
+    arguments.tag.iter().map(|name| name.clone().tagged()).collect()
+}
+
+/// How new layers are compressed: as all outputs want it, that are made of layers.
+fn compression(outputs: &[Output]) -> Compression {
+    let of_layers =
+        |output: &&Output| !matches!(output.kind, Kind::Local | Kind::Tar | Kind::CacheOnly);
+    let mut wanted = outputs.iter().filter(of_layers).map(|o| o.compression.unwrap_or_default());
+    match wanted.next() {
+        Some(first) if wanted.all(|other| other == first) => first,
+        _ => Compression::default(),
+    }
 }
 
 /// `NAME` alone is the variable as it is here; where it is not set, nothing.
@@ -117,25 +219,27 @@ pub(crate) fn build_args(given: &[String]) -> BTreeMap<String, String> {
     given.iter().filter_map(pair).collect()
 }
 
-/// Shows what the Dockerfile probably does not mean: one line for each finding of a rule.
-fn warn(build: &Build) {
+/// What the Dockerfile probably does not mean: one line for each finding of a rule.
+fn warnings(build: &Build) -> Vec<String> {
     let paint = Paint::stderr();
     let head = paint.with("1;33", "warning");
     let mut rules = 0;
+    let mut lines = Vec::new();
     for warning in &build.warnings {
         let Some(rule) = warning.rule else {
-            output::error(&format!("{}\n", warning.render(&build.source, paint.is_on())));
+            lines.push(format!("{}\n", warning.render(&build.source, paint.is_on())));
             continue;
         };
         rules += 1;
         let name = build.source.name();
         let (line, _) = build.source.position(warning.span.start);
-        output::error(&format!("{head}[{rule}]: {name}:{line}: {}\n", warning.message));
+        lines.push(format!("{head}[{rule}]: {name}:{line}: {}\n", warning.message));
     }
     if rules > 0 {
-        output::error("koskit build --check shows these with their lines and what to do\n");
+        lines.push("koskit build --check shows these with their lines and what to do\n".into());
     }
     for name in &build.unused_args {
-        output::error(&format!("{head}: no ARG that was built takes the build argument {name}\n"));
+        lines.push(format!("{head}: no ARG that was built takes the build argument {name}\n"));
     }
+    lines
 }

@@ -1,8 +1,7 @@
 //! `koskit explain`: the graph that a build runs, and what it would be without koskit.
 
-use crate::build::context::Context;
 use crate::build::images::Images;
-use crate::build::{CONTEXT, build_args};
+use crate::build::{build_args, context};
 use crate::sel4::{self, Sel4};
 use crate::{names, output};
 use anyhow::{Context as _, Result};
@@ -44,7 +43,7 @@ pub struct Arguments {
     output: Option<PathBuf>,
     /// The build context
     #[arg(value_name = "PATH")]
-    path: PathBuf,
+    path: String,
 }
 
 const EXAMPLES: &str = "\
@@ -73,23 +72,23 @@ enum Format {
 /// The Dockerfile is wrong, an image cannot be had, or the file cannot be written.
 pub fn explain(arguments: &Arguments) -> Result<()> {
     let store = names::store()?;
-    let context = Context::open(&arguments.path, arguments.file.as_deref())?;
+    let main = context::here(&arguments.path, arguments.file.as_deref())?;
     let mut options = koskit_frontend::Options {
         target: arguments.target.clone(),
         build_args: build_args(&arguments.build_arg),
         target_platform: arguments.platform.clone(),
         labels: names::pairs("label", &arguments.label)?,
-        context: koskit_frontend::Context::Local { name: CONTEXT.into(), ignore: context.ignore },
+        context: main.context,
         ..koskit_frontend::Options::default()
     };
     let adapting = arguments.sel4.options(&mut options)?;
     let images = Images::new(&store, false);
-    let mut build = convert(context.dockerfile, &options, &images)?;
+    let mut build = convert(main.dockerfile, &options, &images)?;
     let before = build.definition.clone();
     let adapted = sel4::transform(&mut build, &adapting, &images)?;
     sel4::warn(&adapted.warnings);
 
-    let title = format!("koskit build {}", arguments.path.display());
+    let title = format!("koskit build {}", arguments.path);
     let picture = Picture::new(&title, &before, &adapted)?;
     let text = match arguments.format {
         Format::Text => picture.text(),

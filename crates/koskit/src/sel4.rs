@@ -51,11 +51,14 @@ pub fn transform(
 }
 
 /// Adds the labels that the image of an adapted build lacks. Where they cannot be computed it
-/// is built without, as it would be for Linux, and a line says why.
-pub fn label(adapted: &Adapted, store: &Store, made: &mut Made, progress: &Progress) {
-    if adapted.reason.is_none() {
-        return;
-    }
+/// is built without, as it would be for Linux, and the line that is returned says why.
+pub fn label(
+    adapted: &Adapted,
+    store: &Store,
+    made: &mut Made,
+    progress: &Progress,
+) -> Option<String> {
+    adapted.reason.as_ref()?;
     let computed = progress.step("computing labels for seL4", |step| {
         let labels = labels(store, &made.config, &made.layers)?;
         for (name, value) in labels {
@@ -64,15 +67,20 @@ pub fn label(adapted: &Adapted, store: &Store, made: &mut Made, progress: &Progr
         }
         Ok::<_, koskit_transform::LabelsError>(())
     });
-    if let Err(error) = computed {
-        warn(&[format!("the image gets no labels: {:#}", anyhow!(error))]);
-    }
+    let error = computed.err()?;
+    Some(warning(&format!("the image gets no labels: {:#}", anyhow!(error))))
 }
 
 /// Shows warnings.
-pub fn warn(warnings: &[String]) {
-    for warning in warnings {
-        let head = Paint::stderr().with("1;33", "warning:");
-        output::error(&format!("{head} {warning}\n"));
-    }
+pub fn warn(given: &[String]) {
+    warnings(given).for_each(|warning| output::error(&warning));
+}
+
+/// Warnings as lines.
+pub fn warnings(given: &[String]) -> impl Iterator<Item = String> {
+    given.iter().map(|text| warning(text))
+}
+
+fn warning(text: &str) -> String {
+    format!("{} {text}\n", Paint::stderr().with("1;33", "warning:"))
 }

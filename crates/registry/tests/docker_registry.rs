@@ -139,7 +139,7 @@ fn skopeo_reads_what_we_push_and_we_read_what_skopeo_pushes() {
 
         // In Docker's own format, through skopeo, from a layout.
         let layout = here.path().join("layout");
-        store.export(&image, Some(&ours), &layout).unwrap();
+        store.export(&[koskit_image::Export::of(&image, Some(&ours))], &layout).unwrap();
         let theirs = registry.name("theirs:1");
         let from = format!("oci:{}:1", layout.display());
         must(registry.skopeo("copy", "dest").args([

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use koskit_image::{Fetch, Layer, Store};
+use koskit_image::{Compression, Fetch, Layer, Store};
 use koskit_llb::{Edge, Graph, Inputs};
 
 use crate::cache::Aliases;
@@ -36,12 +36,15 @@ pub struct Options {
     /// in a layer is later. With the same one, and commands that do the same each time, a build
     /// gives the same bytes.
     pub epoch: i64,
+    /// How new layers are compressed.
+    pub compression: Compression,
 }
 
 impl Default for Options {
     /// As many steps as cores, with the cache, and with all times at 1970.
     fn default() -> Self {
-        Self { no_cache: false, jobs: None, epoch: 0 }
+        let compression = Compression::default();
+        Self { no_cache: false, jobs: None, epoch: 0, compression }
     }
 }
 
@@ -52,6 +55,8 @@ pub struct Solved {
     pub layers: Vec<Layer>,
     /// For each layer of the base image and each step on it, whether there is a layer of it.
     pub changed: Vec<bool>,
+    /// How many of the layers came with the base image: the first ones.
+    pub base: usize,
 }
 
 impl Solved {

@@ -120,7 +120,8 @@ impl Build<'_> {
     /// The layers of what was wanted, in the store.
     pub fn result(&self, file_system: &FileSystem) -> Result<Solved, Problem> {
         let snapshots = &self.solver.snapshots;
-        let options = PackOptions { latest: Some(self.options.epoch), ..PackOptions::default() };
+        let options =
+            PackOptions { latest: Some(self.options.epoch), compression: self.options.compression };
         let pieces = self.layers(file_system)?.pieces();
         // Each piece is packed by itself, so several are at once.
         let jobs = self.options.jobs.map_or(self.cores, NonZeroUsize::get);
@@ -138,7 +139,8 @@ impl Build<'_> {
             },
         );
         let layers = done.map_err(|(_, problem)| problem)?;
-        let mut solved = Solved::default();
+        let base = pieces.iter().take_while(|piece| matches!(piece, Piece::Image(_))).count();
+        let mut solved = Solved { base, ..Solved::default() };
         for layer in layers {
             solved.changed.push(layer.is_some());
             solved.layers.extend((*layer).clone());

@@ -1,17 +1,22 @@
 //! The command line of `koskit build`, in docker's words.
 
-use crate::build::outputs::Output;
+use crate::build::annotations::Annotation;
+use crate::build::outputs::{Kind, Output};
+use crate::build::values;
 use crate::output;
 use crate::sel4::Sel4;
+use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
+use koskit_llb::pb::NetMode;
 use koskit_llb::{Platform, Reference};
 use koskit_progress as progress;
 use std::path::PathBuf;
 
 /// Build an image from a Dockerfile
 ///
-/// No daemon and no root rights are needed. The image is for linux/arm64, which is what seL4
-/// machines run, and is kept with the others; steps whose result is known are not run again.
+/// No daemon and no root rights are needed. The image is for linux/arm64 if nothing else is said,
+/// which is what seL4 machines run, and is kept with the others; steps whose result is known are
+/// not run again.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -27,19 +32,65 @@ pub struct Arguments {
     /// A value for an ARG; without a value, that of the environment variable
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub build_arg: Vec<String>,
-    /// A label of the image
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub label: Vec<String>,
-    /// What the image is for
-    #[arg(long, value_name = "PLATFORM", default_value = "linux/arm64")]
-    pub platform: Platform,
+    /// Another context, for FROM, COPY --from and mounts: a directory, docker-image://NAME,
+    /// oci-layout://PATH, a git repository or another URL
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    pub build_context: Vec<String>,
+    /// A secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=VARIABLE
+    #[arg(long, value_name = "id=ID[,src=FILE]")]
+    pub secret: Vec<String>,
+    /// An agent for RUN --mount=type=ssh: default is the one of SSH_AUTH_SOCK
+    #[arg(long, value_name = "default|ID[=SOCKET|=KEY,…]")]
+    pub ssh: Vec<String>,
+    /// What the image is for; of several, an index is made
+    #[arg(long, value_name = "PLATFORM,…", value_delimiter = ',', default_value = "linux/arm64")]
+    pub platform: Vec<Platform>,
+    /// Ask registries for images, even those that are in the store
+    #[arg(long)]
+    pub pull: bool,
     /// Run all steps, even those whose result is known
     #[arg(long)]
     pub no_cache: bool,
-    /// Also write the image somewhere: type=oci,dest=DIR makes an OCI image layout,
-    /// type=oci,dest=FILE.tar a tar archive of one
-    #[arg(short, long, value_name = "type=oci,dest=PATH")]
+    /// Run all steps of these stages
+    #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+    /// A label of the image
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// An annotation of the manifest; of something else, with its name before it
+    #[arg(long, value_name = "[manifest|index|…:]NAME=VALUE")]
+    pub annotation: Vec<Annotation>,
+    /// Also write the image somewhere: type=oci, docker, local, tar, image, registry or
+    /// cacheonly, and where; a directory alone gets its files, and - a tar archive of them
+    #[arg(short, long, value_name = "type=TYPE,dest=PATH")]
     pub output: Vec<Output>,
+    /// Send the image to the registries of its names: the same as --output type=registry
+    #[arg(long)]
+    pub push: bool,
+    /// Keep the image in the store, which is done anyway
+    #[arg(long)]
+    pub load: bool,
+    /// The network of commands that do not say which they want: default, none or host
+    #[arg(long, value_name = "NETWORK", value_parser = values::network, default_value = "default")]
+    pub network: NetMode,
+    /// A line of /etc/hosts for all commands
+    #[arg(long, value_name = "NAME:ADDRESS", value_parser = values::host)]
+    pub add_host: Vec<(String, String)>,
+    /// The size of /dev/shm, as 64m
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
+    pub shm_size: Option<u64>,
+    /// Limits, which koskit's builder has none of
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", hide = true)]
+    pub ulimit: Vec<String>,
+    /// What commands may do besides: network.host
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub allow: Vec<String>,
+    /// Write the image's ID to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// Write what was built to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
     /// Build nothing, and tell what in the Dockerfile is wrong or should be different; with
     /// json, for programs
     #[arg(
@@ -51,6 +102,9 @@ pub struct Arguments {
         default_missing_value = "text"
     )]
     pub check: Option<CheckFormat>,
+    /// What to do with the Dockerfile: build or check
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    pub call: Call,
     /// How to show progress [default: $BUILDKIT_PROGRESS, else auto]
     #[arg(long, value_enum, value_name = "HOW")]
     pub progress: Option<Mode>,
@@ -59,9 +113,10 @@ pub struct Arguments {
     pub quiet: bool,
     #[command(flatten)]
     pub sel4: Sel4,
-    /// Directory of files that COPY can have: the build context
-    #[arg(value_name = "PATH")]
-    pub path: PathBuf,
+    /// The build context: a directory of files that COPY can have, a tar archive or URL of one,
+    /// a git repository, or - for an archive or a Dockerfile on standard input
+    #[arg(value_name = "PATH|URL|-")]
+    pub path: String,
 }
 
 const EXAMPLES: &str = "\
@@ -69,7 +124,23 @@ Examples:
   koskit build -t hello .                             build ./Dockerfile and name the image
   koskit build -t hello -f hello.Dockerfile src       another Dockerfile, another directory
   koskit build --build-arg VERSION=2 --target dev .   one stage, with a value for its ARG
-  koskit build -o type=oci,dest=image .               write an OCI image layout, for skopeo";
+  koskit build -o type=oci,dest=image .               write an OCI image layout, for skopeo
+  koskit build -o out . && ls out                     write the files of the image
+  koskit build --platform linux/arm64,linux/amd64 \\
+    -t localhost:5000/app --push .                    an index of two images, in a registry
+  koskit build https://host/repo.git#v1:src           a directory of a git repository
+  koskit build -t hello - <context.tar.gz             a tar archive of a context";
+
+/// What is done with a Dockerfile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Call {
+    /// Build it
+    #[default]
+    Build,
+    /// The same as --check
+    #[value(alias = "lint")]
+    Check,
+}
 
 /// How findings of `--check` are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -116,6 +187,42 @@ impl Mode {
 }
 
 impl Arguments {
+    /// Where the image is written: the outputs, and those that have options of their own.
+    ///
+    /// # Errors
+    /// They do not go together, or something is asked for that there is not.
+    pub fn outputs(&self) -> Result<Vec<Output>> {
+        let mut outputs = self.output.clone();
+        outputs.extend(self.push.then(|| Output::of(Kind::Registry)));
+        outputs.extend(self.load.then(|| Output::of(Kind::Image)));
+        crate::build::outputs::check(&outputs).map_err(|why| anyhow!(why))?;
+        for output in &outputs {
+            if output.push && output.names.is_empty() && self.tag.is_empty() {
+                bail!("tag is needed when pushing to registry: name the image by -t");
+            }
+        }
+        if let Some(limit) = self.ulimit.first() {
+            bail!("--ulimit {limit} cannot be had: koskit's builder sets no limits");
+        }
+        for entitlement in &self.allow {
+            match entitlement.as_str() {
+                // A command may use the machine's network anyway.
+                "network.host" => {}
+                "security.insecure" => bail!(
+                    "--allow {entitlement} cannot be had: koskit's builder gives commands no \
+                     rights over the machine"
+                ),
+                _ => bail!("invalid entitlement: {entitlement}"),
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Whether the Dockerfile is only checked, and how that is shown.
+    pub fn check(&self) -> Option<CheckFormat> {
+        self.check.or((self.call == Call::Check).then_some(CheckFormat::Text))
+    }
+
     /// How progress is shown.
     pub fn progress(&self) -> progress::Mode {
         Mode::choose(self.progress, self.quiet)

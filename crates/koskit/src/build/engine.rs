@@ -10,8 +10,8 @@ use crate::names;
 use crate::registry::Connection;
 use anyhow::Result;
 use koskit_frontend::{Build, ImageConfig};
-use koskit_image::{Layer, Store};
-use koskit_llb::{Graph, Inputs};
+use koskit_image::{Compression, Layer, Store};
+use koskit_llb::{Graph, Inputs, pb};
 use koskit_progress::Progress;
 use koskit_solver::Solver;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub no_cache: bool,
     /// SOURCE_DATE_EPOCH.
     pub epoch: i64,
+    /// How new layers are compressed.
+    pub compression: Compression,
 }
 
 /// What came of it.
@@ -40,10 +42,12 @@ pub struct Made {
     pub config: ImageConfig,
     /// The layers, in the store, the lowest first.
     pub layers: Vec<Layer>,
+    /// How many of them, the first ones, came with the base image.
+    pub base: usize,
 }
 
 impl Engine {
-    /// Makes an engine ready. This enters namespaces, and so comes before any thread.
+    /// Makes an engine ready, which fetches layers of images where it needs them. This enters namespaces, and so comes before any thread.
     ///
     /// # Errors
     /// The machine lacks what it needs.
@@ -69,6 +73,33 @@ impl Engine {
             Self::Embedded(solver) => embedded(solver, request, progress),
         }
     }
+
+    /// Runs a graph that no Dockerfile is the source of, as to fetch a context. Gives its layers.
+    ///
+    /// # Errors
+    /// The first step that fails.
+    pub fn fetch(
+        &self,
+        definition: &pb::Definition,
+        inputs: &Inputs,
+        progress: &Progress,
+    ) -> Result<Vec<Layer>> {
+        match self {
+            Self::Embedded(solver) => {
+                let graph = Graph::new(definition)?;
+                let events = Events::new(&graph, progress);
+                let options = koskit_solver::Options::default();
+                let tell = |event| events.tell(&event);
+                match solver.solve(&graph, inputs, &options, &tell) {
+                    Ok(solved) => Ok(solved.layers),
+                    Err(error) => {
+                        events.failed(&error);
+                        Err(error.into())
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Result<Made> {
@@ -77,6 +108,7 @@ fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Resu
     let options = koskit_solver::Options {
         no_cache: request.no_cache,
         epoch: request.epoch,
+        compression: request.compression,
         ..koskit_solver::Options::default()
     };
     let events = Events::new(&graph, progress);
@@ -90,5 +122,5 @@ fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Resu
     };
     let mut config = dated(build.config.clone(), request.epoch);
     solved.mark_empty(config.history.iter_mut().map(|entry| &mut entry.empty_layer));
-    Ok(Made { config, layers: solved.layers })
+    Ok(Made { config, layers: solved.layers, base: solved.base })
 }

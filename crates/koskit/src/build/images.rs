@@ -1,12 +1,16 @@
 //! The images that a Dockerfile names.
 
+use crate::build::layout;
 use crate::names;
 use crate::registry::Connection;
 use koskit_frontend::{BaseImage, ImageResolver, ResolveError};
 use koskit_image::{Error, Image, Store};
-use koskit_llb::{Platform, Reference};
+use koskit_llb::{Digest, Platform, Reference};
+use koskit_progress::Progress;
 use koskit_registry::Client;
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Images for FROM and COPY --from: those of the store, else those of registries, of which only
 /// manifest and configuration are fetched.
@@ -17,12 +21,26 @@ pub struct Images<'a> {
     client: OnceCell<Client>,
     /// Ask registries first, as names there may have been moved on.
     pull: bool,
+    /// The user's OCI layouts, by the names that they have as contexts.
+    layouts: BTreeMap<String, PathBuf>,
+    progress: Option<&'a Progress>,
 }
 
 impl<'a> Images<'a> {
     /// The images that a build can begin with. With `pull`, registries are asked first.
     pub fn new(store: &'a Store, pull: bool) -> Self {
-        Self { store, client: OnceCell::new(), pull }
+        let (client, layouts) = (OnceCell::new(), BTreeMap::new());
+        Self { store, client, pull, layouts, progress: None }
+    }
+
+    /// The same, and it shows when a registry is asked.
+    pub fn with_progress(self, progress: &'a Progress) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    /// The same, with the images of the user's OCI layouts.
+    pub fn with_layouts(self, layouts: BTreeMap<String, PathBuf>) -> Self {
+        Self { layouts, ..self }
     }
 
     fn image(&self, name: &Reference, platform: &Platform) -> anyhow::Result<Image> {
@@ -39,7 +57,14 @@ impl<'a> Images<'a> {
         }
         let client = self.client.get_or_init(|| Connection::default().client());
         let tagged = name.clone().tagged();
-        match client.resolve(&tagged, platform, self.store) {
+        let resolve = || client.resolve(&tagged, platform, self.store);
+        let resolved = match self.progress {
+            Some(progress) => {
+                progress.step(&format!("[internal] load metadata for {tagged}"), |_| resolve())
+            }
+            None => resolve(),
+        };
+        match resolved {
             Ok(pulled) => {
                 // The next build finds it here. A name that stands for an image of this machine,
                 // of other platforms, goes on to do so.
@@ -61,5 +86,17 @@ impl ImageResolver for Images<'_> {
         let image = self.image(name, platform)?;
         let config = serde_json::from_value(image.config_json.clone())?;
         Ok(BaseImage { digest: image.digest(), config })
+    }
+
+    fn resolve_layout(
+        &self,
+        store: &str,
+        digest: &Digest,
+        platform: &Platform,
+    ) -> Result<BaseImage, ResolveError> {
+        match self.layouts.get(store) {
+            Some(path) => layout::resolve(path, digest, platform),
+            None => Err(format!("there is no OCI layout {store} among the build contexts").into()),
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use koskit_image::layer::{OverlayXattr, PackOptions, UnpackOptions, unpack};
-use koskit_image::{Fetch, Layer, Store, oci};
+use koskit_image::{Compression, Fetch, Layer, Store, oci};
 use koskit_llb::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -136,10 +136,14 @@ impl Snapshots {
         options: &PackOptions,
     ) -> Result<Layer, SnapshotError> {
         let directory = self.layer(name);
-        let file = directory.join(match options.latest {
-            None => "layer.json".into(),
-            Some(latest) => format!("layer-{latest}.json"),
-        });
+        let mut file = String::from("layer");
+        if let Some(latest) = options.latest {
+            file.push_str(&format!("-{latest}"));
+        }
+        if options.compression != Compression::default() {
+            file.push_str(&format!("-{}", options.compression));
+        }
+        let file = directory.join(file + ".json");
         let packed: Option<Packed> = read_json(&file)?;
         let layer = packed.and_then(Packed::layer);
         if let Some(layer) = layer.filter(|layer| store.has_blob(&layer.digest)) {
