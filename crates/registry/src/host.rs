@@ -144,17 +144,10 @@ impl Host {
                 let _ = to.set_port(from.port());
             }
         }
-        self.may_follow(from, &to, what)?;
-        Ok(to)
-    }
-
-    fn may_follow(&self, from: &Url, to: &Url, what: &str) -> Result<(), Error> {
-        let why = match (from.scheme(), to.scheme()) {
-            (_, "https") | ("http", "http") => return Ok(()),
-            ("https", "http") => "it leads from HTTPS to plain HTTP",
-            _ => "it leads to an address that is not HTTP",
-        };
-        Err(self.wrong(what, &why))
+        match may_follow(from, &to) {
+            Ok(()) => Ok(to),
+            Err(why) => Err(self.wrong(what, &why)),
+        }
     }
 
     /// Sends a request until it is answered: anew after a connection that broke and where the
@@ -544,6 +537,15 @@ fn is_local(address: &str) -> bool {
     host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Whether an address that a registry names may be used after another one.
+fn may_follow(from: &Url, to: &Url) -> Result<(), &'static str> {
+    match (from.scheme(), to.scheme()) {
+        (_, "https") | ("http", "http") => Ok(()),
+        ("https", "http") => Err("it leads from HTTPS to plain HTTP"),
+        _ => Err("it leads to an address that is not HTTP"),
+    }
+}
+
 fn same_host(a: &Url, b: &Url) -> bool {
     a.host_str() == b.host_str()
 }
@@ -580,6 +582,19 @@ fn after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_led_from_https_to_anything_less() {
+        let follow = |from: &str, to: &str| {
+            may_follow(&Url::parse(from).unwrap(), &Url::parse(to).unwrap()).is_ok()
+        };
+        assert!(follow("https://a/x", "https://b/y"));
+        assert!(follow("http://a/x", "https://b/y") && follow("http://a/x", "http://b/y"));
+        assert!(
+            !follow("https://a/x", "http://a/y") && !follow("https://a/x", "http://127.0.0.1/")
+        );
+        assert!(!follow("http://a/x", "file:///etc/passwd") && !follow("https://a/x", "ftp://b/"));
+    }
 
     #[test]
     fn only_this_machine_is_local() {

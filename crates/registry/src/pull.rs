@@ -9,7 +9,7 @@ use oci_spec::image::Descriptor;
 
 use crate::Error;
 use crate::client::Session;
-use crate::document::{self, Document, Kind};
+use crate::document::{self, Document, Kind, MAX_DOCUMENT};
 use crate::download::into_store;
 use crate::progress::{Event, Part, Progress, State};
 use crate::repository::{Blob, Repository};
@@ -53,7 +53,12 @@ pub(crate) async fn pull(
     }
     let mut wanted = BTreeSet::new();
     for manifest in &manifests {
+        let is_image = manifest.is_image();
         let Kind::Manifest(manifest) = &manifest.kind else { continue };
+        if is_image && manifest.config().size() > MAX_DOCUMENT {
+            let what = format!("the configuration {}", manifest.config().digest());
+            return Err(from.host.wrong(&what, &"it is larger than 4 MiB"));
+        }
         wanted.insert((Rank::Config, Blob::of(manifest.config())));
         let own = manifest.layers().iter().filter(|_| layers);
         wanted.extend(own.map(|layer| (Rank::Layer, Blob::of(layer))));

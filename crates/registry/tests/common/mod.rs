@@ -1,6 +1,9 @@
 //! What the tests of this crate have in common.
 #![allow(dead_code)] // Not every file of tests uses all of it.
 
+pub mod fake;
+pub mod server;
+
 use std::path::Path;
 use std::time::Duration;
 
