@@ -1,7 +1,8 @@
 //! Signatures, the policy of what may run, and bills of materials: what a user sees, and whether
 //! strangers understand it.
 
-use koskit_tests::{Home, Said, skip};
+use koskit_tests::registry::Registry;
+use koskit_tests::{Home, Peers, Said, skip};
 use std::fs;
 use std::process::Command;
 
@@ -157,4 +158,72 @@ fn openssl_verifies_our_signatures_and_we_sign_with_its_keys() {
     let verify = ["dgst", "-sha256", "-verify", "k.pub", "-signature", "signature", "payload"];
     let verified = openssl(&home, &verify);
     assert_eq!((verified.code, verified.stdout.as_str()), (0, "Verified OK\n"));
+}
+
+/// skopeo as it is when told to trust this key, and only this, for a registry. Debian has taken
+/// signatures of this kind out of its older one.
+fn strict(home: &Home, registry: &Registry, key: &str, peers: &Peers, words: &[&str]) -> Said {
+    let key = home.path().join(key);
+    let scope = registry.host();
+    home.write(
+        "policy.json",
+        &format!(
+            r#"{{"default": [{{"type": "reject"}}], "transports": {{"docker": {{"{scope}":
+                [{{"type": "sigstoreSigned", "keyPath": {key:?}}}]}}}}}}"#
+        ),
+    );
+    home.write("registries.d/all.yaml", "default-docker:\n  use-sigstore-attachments: true\n");
+    let mut all = vec!["--policy", "policy.json", "--registries.d", "registries.d"];
+    all.extend(["--override-arch", "arm64"]);
+    all.extend(words);
+    Said::of(peers.command(home.path(), "skopeo", &all).output().unwrap())
+}
+
+#[test]
+fn skopeo_verifies_what_koskit_has_signed_and_pushed() {
+    let peers = match Peers::enter() {
+        Ok(peers) => peers,
+        Err(why) => return skip(&why),
+    };
+    let Some(registry) = Registry::start() else { return };
+    let home = home(&["mine", "other"]);
+    let name = registry.name("team/app:1");
+    home.must(&["build", "-q", "-t", &name, "app"]);
+    assert_eq!(with_password(&home, &["sign", "--key", "mine.key", &name]).code, 0);
+    home.must(&["push", "-q", &name]);
+    let from = format!("docker://{name}");
+    let copy = |key: &str, to: &str| {
+        strict(&home, &registry, key, &peers, &["copy", "--src-tls-verify=false", &from, to])
+    };
+    let good = copy("mine.pub", "dir:good");
+    assert_eq!(good.code, 0, "{}", good.stderr);
+    let bad = copy("other.pub", "dir:bad");
+    assert_ne!(bad.code, 0, "{}", bad.stdout);
+}
+
+#[test]
+fn koskit_verifies_what_skopeo_has_signed() {
+    let peers = match Peers::enter() {
+        Ok(peers) => peers,
+        Err(why) => return skip(&why),
+    };
+    let Some(registry) = Registry::start() else { return };
+    let home = home(&["mine", "other"]);
+    home.must(&["build", "-q", "-t", "app", "-o", "type=oci,dest=app.tar", "app"]);
+    let name = registry.name("team/theirs:1");
+    home.write("password", PASSWORD);
+    let to = format!("docker://{name}");
+    let words = ["--insecure-policy", "copy", "--dest-tls-verify=false"];
+    let key = ["--sign-by-sigstore-private-key", "mine.key", "--sign-passphrase-file", "password"];
+    let words = [&words[..], &key, &["oci-archive:app.tar", &to]].concat();
+    let pushed = strict(&home, &registry, "mine.pub", &peers, &words);
+    assert_eq!(pushed.code, 0, "{}", pushed.stderr);
+
+    home.must(&["pull", "-q", &name]);
+    home.must(&["verify", "--key", "mine.pub", &name]);
+    assert_eq!(home.koskit(&["verify", "--key", "other.pub", &name]).code, 1);
+    home.must(&["trust", "set", "--type", "reject", "default"]);
+    home.must(&["trust", "set", "--key", "mine.pub", &registry.host()]);
+    let run = home.koskit(&["run", &name]);
+    assert!(run.stderr.contains("the program \"/app\" cannot be found"), "{}", run.stderr);
 }

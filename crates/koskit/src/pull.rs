@@ -4,6 +4,7 @@ use crate::build::Mode;
 use crate::names;
 use crate::output;
 use crate::registry::{self, Blobs, Connection, Wanted};
+use crate::sign;
 use anyhow::{Result, bail};
 use clap::Args;
 use koskit_image::Store;
@@ -14,7 +15,7 @@ use serde_json::json;
 /// Fetch an image from a registry
 ///
 /// Layers that are here already are not fetched again, and what was fetched of others when a pull
-/// is stopped is of use to the next one.
+/// is stopped is of use to the next one. Signatures come with it.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -96,7 +97,9 @@ fn one(arguments: &Arguments, client: &Client, store: &Store, name: &Reference) 
     let progress = registry::progress(arguments.progress, arguments.quiet);
     let pulled = progress.step(&format!("pulling {name}"), |step| {
         let blobs = Blobs::new(step);
-        client.pull(name, platform, store, &|event| blobs.tell(event))
+        let pulled = client.pull(name, platform, store, &|event| blobs.tell(event))?;
+        sign::pull(client, store, name, &pulled.descriptor)?;
+        Ok::<_, anyhow::Error>(pulled)
     });
     progress.finish();
     let pulled = pulled?;

@@ -5,6 +5,7 @@ use crate::names;
 use crate::output;
 use crate::pull::Format;
 use crate::registry::{self, Blobs, Connection, Wanted};
+use crate::sign;
 use anyhow::{Result, bail};
 use clap::Args;
 use koskit_image::Store;
@@ -16,7 +17,7 @@ use serde_json::json;
 /// Send an image to a registry
 ///
 /// The registry is the first part of the image's name. Layers that it has are not sent, and those
-/// that another of its repositories has are taken from there.
+/// that another of its repositories has are taken from there. Signatures go with it.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -76,7 +77,9 @@ fn one(arguments: &Arguments, client: &Client, store: &Store, name: &Reference) 
     let progress = registry::progress(arguments.progress, arguments.quiet);
     let pushed = progress.step(&format!("pushing {name}"), |step| {
         let blobs = Blobs::new(step);
-        client.push(store, &target, name, &|event| blobs.tell(event))
+        let pushed = client.push(store, &target, name, &|event| blobs.tell(event))?;
+        sign::push(client, store, name, &target)?;
+        Ok::<_, anyhow::Error>(pushed)
     });
     progress.finish();
     let digest = pushed?;

@@ -3,9 +3,11 @@
 use crate::{names, output};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use koskit_attest::{Key, Payload, PublicKey, SignatureError};
+use koskit_attest::{Key, Payload, PublicKey, SignatureError, signature_name};
 use koskit_image::Store;
+use koskit_image::oci::Descriptor;
 use koskit_llb::{Digest, Reference};
+use koskit_registry::Client;
 use std::fs;
 use std::io::{IsTerminal, stdin};
 use std::path::{Path, PathBuf};
@@ -115,21 +117,55 @@ fn verified(store: &Store, name: &Reference, key: &PublicKey) -> Result<Vec<Payl
 /// # Errors
 /// There is no such image.
 pub fn digests(store: &Store, name: &Reference) -> Result<Vec<Digest>> {
-    let digest = |text: &str| text.parse::<Digest>().context("a digest of the store is malformed");
     if let Some(digest) = name.digest() {
         return Ok(vec![digest.clone()]);
     }
     let Some(target) = store.find(&name.clone().tagged())? else {
         return Err(names::missing(store, &name.clone().tagged()));
     };
+    about(store, &target)
+}
+
+fn about(store: &Store, target: &Descriptor) -> Result<Vec<Digest>> {
+    let digest = |text: &str| text.parse::<Digest>().context("a digest of the store is malformed");
     let mut digests = vec![digest(target.digest().as_ref())?];
-    for (_, descriptor) in store.platforms(&target)? {
+    for (_, descriptor) in store.platforms(target)? {
         let digest = digest(descriptor.digest().as_ref())?;
         if !digests.contains(&digest) {
             digests.push(digest);
         }
     }
     Ok(digests)
+}
+
+/// Sends the signatures of an image along with it.
+///
+/// # Errors
+/// The registry cannot be reached or refuses them.
+pub fn push(client: &Client, store: &Store, name: &Reference, target: &Descriptor) -> Result<()> {
+    for digest in about(store, target)? {
+        let signatures = signature_name(name, &digest);
+        if let Some(descriptor) = store.find(&signatures)? {
+            client.push(store, &descriptor, &signatures, &|_| {})?;
+        }
+    }
+    Ok(())
+}
+
+/// Fetches the signatures of an image along with it, where there are any.
+///
+/// # Errors
+/// The registry cannot be reached, or what it gives is not valid.
+pub fn pull(client: &Client, store: &Store, name: &Reference, target: &Descriptor) -> Result<()> {
+    for digest in about(store, target)? {
+        let signatures = signature_name(name, &digest);
+        match client.pull(&signatures, None, store, &|_| {}) {
+            Ok(pulled) => store.tag(&signatures, &pulled.descriptor)?,
+            Err(koskit_registry::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn private_key(path: &Path) -> Result<Key> {
