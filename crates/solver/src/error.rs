@@ -54,6 +54,17 @@ pub enum Problem {
     /// A source of which nothing is known.
     #[error("the build needs the local directory {0:?}, which it was not given")]
     NoLocal(String),
+    /// A layout of which nothing is known.
+    #[error("the build needs the OCI layout {0:?}, which it was not given")]
+    NoLayout(String),
+    /// A source that cannot be had.
+    #[error("cannot get {what}: {why}")]
+    Fetch {
+        /// Its URL, without a password, or what it is.
+        what: String,
+        /// Why, without a full stop.
+        why: String,
+    },
     /// A secret of which nothing is known.
     #[error(
         "the build needs the secret {0:?}, which it was not given: add --secret id={0},src=FILE"

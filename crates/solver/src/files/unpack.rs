@@ -36,7 +36,7 @@ impl<R: Read> Read for Hashing<R> {
 impl Changes<'_> {
     /// Unpacks a file into a directory, if it is an archive, and tells whether it is. `expected`
     /// is the SHA-256 that the file must have; `name` is for messages.
-    pub(super) fn unpack(
+    pub fn unpack(
         &self,
         mut file: File,
         name: &Path,

@@ -14,6 +14,8 @@ use crate::solver::tests::{World, add_base, add_programs, chain, show};
 use crate::testing::inside;
 use crate::{Event, SolveError, Solved};
 
+mod sources;
+
 /// A definition that is being written. An op's name is its number.
 #[derive(Default)]
 struct Ops(Vec<Vec<u8>>);
@@ -37,7 +39,12 @@ impl Ops {
     }
 
     fn source(&mut self, identifier: &str) -> Output {
-        let source = pb::SourceOp { identifier: identifier.into(), ..pb::SourceOp::default() };
+        self.source_with(identifier, &[])
+    }
+
+    fn source_with(&mut self, identifier: &str, attrs: &[(&str, &str)]) -> Output {
+        let attrs = attrs.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        let source = pb::SourceOp { identifier: identifier.into(), attrs: attrs.collect() };
         (self.add(Op::Source(source), &[]), 0)
     }
 

@@ -76,6 +76,12 @@ impl Snapshots {
         work.commit(key)
     }
 
+    /// The directory of a snapshot's topmost layer, which is all of it where it is the only one.
+    pub(crate) fn directory(&self, snapshot: &Snapshot) -> PathBuf {
+        let name = snapshot.layers.last().map_or("", String::as_str);
+        self.layer(name).join("files")
+    }
+
     /// A layer that has the files of another one.
     fn again(&self, name: &str, times: usize) -> Result<String, SnapshotError> {
         let key = Digest::of(format!("again {times} {name}").as_bytes());
