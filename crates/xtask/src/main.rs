@@ -4,6 +4,7 @@
 
 mod content;
 mod demo;
+mod fuzz;
 mod host;
 mod kernel;
 mod licences;
@@ -55,6 +56,17 @@ enum Command {
     Sdk,
     /// Make the root of Debian's newest docker and buildah that tests and benchmarks compare with
     Peers,
+    /// Feed what reads strangers' files with what nobody would write, and see what must hold
+    Fuzz {
+        /// What is fed, such as dockerfile or layer; default: all, one after the other
+        targets: Vec<String>,
+        /// For how long, each
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Afterwards, add to fuzz/corpus what covers something new
+        #[arg(long)]
+        keep: bool,
+    },
     /// Build the seL4 kernels, release and debug, and say where they are
     Kernel {
         /// Instead, build each twice from nothing, and fail unless both have the same bytes
@@ -88,6 +100,9 @@ fn run(command: Command) -> Result<()> {
                 println!("{}", kernel::build(variant, &cache)?.display());
             }
             Ok(())
+        }
+        Command::Fuzz { targets, seconds, keep } => {
+            fuzz::fuzz(&fuzz::Options { targets, seconds, keep })
         }
         Command::Test => test::run_all(),
         Command::Peers => {

@@ -39,6 +39,9 @@ pub const SDK: &[Package] = &[
     ("uidmap", "lets an unprivileged build use more than one user id"),
 ];
 
+/// To build libFuzzer.
+pub const FUZZ: &[Package] = &[("g++", "compiles libFuzzer, which is C++")];
+
 /// To run every test.
 pub const TEST: &[Package] = &[
     ("apache2-utils", "makes the password file of the registry that tests use"),
