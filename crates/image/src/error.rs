@@ -70,6 +70,9 @@ pub enum Error {
     /// A directory for an exported image.
     #[error(transparent)]
     Directory(DirectoryError),
+    /// An archive of images.
+    #[error("the archive of images cannot be read")]
+    Archive(#[source] LayerError),
     /// A directory that cannot be made a layer.
     #[error(transparent)]
     Pack(#[from] LayerError),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::tree::Upper;
+use crate::tree::{Contents, Upper};
 use crate::{Error, Layer, Limits, Node, NodeKind, Store};
 
 /// Reads single files of an image.
@@ -45,7 +45,7 @@ impl<'a> Lookup<'a> {
         }
         for depth in 0..self.layers.len() {
             if depth == self.read.len() {
-                let upper = self.upper(depth, &|_| false)?;
+                let upper = self.upper(depth, &|_| Contents::Nothing)?;
                 self.read.push(upper);
             }
             match said(&self.read[depth], path) {
@@ -61,11 +61,14 @@ impl<'a> Lookup<'a> {
     /// A file, with its contents. A hard link's are those of its target in the same layer.
     fn file(&self, depth: usize, path: &Path) -> Result<Option<Node>, Error> {
         let target = self.read[depth].links.get(path).map_or(path, PathBuf::as_path);
-        let mut upper = self.upper(depth, &|entry| entry == target)?;
+        let mut upper = self.upper(depth, &|entry| match entry == target {
+            true => Contents::Bytes,
+            false => Contents::Nothing,
+        })?;
         Ok(upper.nodes.remove(path).map(|placed| placed.node))
     }
 
-    fn upper(&self, depth: usize, keep: &dyn Fn(&Path) -> bool) -> Result<Upper, Error> {
+    fn upper(&self, depth: usize, keep: &dyn Fn(&Path) -> Contents) -> Result<Upper, Error> {
         let layer = &self.layers[self.layers.len() - 1 - depth];
         let reader = self.store.layer(layer)?;
         let read = Upper::read(reader, &mut self.limits.clone(), keep);

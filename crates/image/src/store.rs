@@ -7,6 +7,7 @@
 //! sources/        for layers that are not here, the images in registries that have them
 //! ingest/         blobs that are being written
 //! lock            held while index.json is changed
+//! users           held, shared, by everybody who has the store open
 //! ```
 //!
 //! # Concurrency and killed commands
@@ -30,6 +31,7 @@ use crate::image::{digest, platform};
 use crate::json::{self, MAX_DOCUMENT};
 use crate::layer::{PackOptions, pack};
 use crate::make::{Annotations, Form, Variant};
+use crate::users::{Alone, Users};
 use crate::{BlobReader, BlobWriter, Compression, Error, Image, Layer, LayerError, LayerWriter};
 
 /// The annotation of a name in `index.json`.
@@ -43,6 +45,7 @@ const MAX_INDEX: u64 = 64 << 20;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    users: Users,
 }
 
 /// A name in a store, and what it stands for.
@@ -73,10 +76,11 @@ impl Store {
     /// # Errors
     /// The directory cannot be made or written.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        let store = Self { root: root.into() };
+        let mut store = Self { root: root.into(), users: Users::new() };
         for directory in [store.blobs(), store.ingest()] {
             fs::create_dir_all(&directory).map_err(Error::file("make", directory))?;
         }
+        store.users = Users::join(&store.root)?;
         if !store.index_path().exists() || !store.root.join("oci-layout").exists() {
             let _lock = store.lock()?;
             if !store.index_path().exists() {
@@ -314,17 +318,35 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn untag(&self, reference: &Reference) -> Result<bool, Error> {
-        let name = tag_name(reference)?;
+        let wanted = tag_name(reference)?;
         let _lock = self.lock()?;
+        self.set_names(|_, name| *name != wanted)
+    }
+
+    /// Keeps some of the names, and tells whether others are gone; the lock is held.
+    pub(crate) fn set_names(
+        &self,
+        keep: impl Fn(&Descriptor, &String) -> bool,
+    ) -> Result<bool, Error> {
         let mut index = self.read_index()?;
         let mut manifests = index.manifests().clone();
-        manifests.retain(|descriptor| ref_name(descriptor) != Some(&name));
+        manifests.retain(|descriptor| ref_name(descriptor).is_none_or(|n| keep(descriptor, n)));
         let found = manifests.len() < index.manifests().len();
         if found {
             index.set_manifests(manifests);
             self.write_index(&index)?;
         }
         Ok(found)
+    }
+
+    /// All that `index.json` names, as it stands there.
+    pub(crate) fn descriptors(&self) -> Result<Vec<Descriptor>, Error> {
+        Ok(self.read_index()?.manifests().clone())
+    }
+
+    /// Nobody else has the store open, until this is dropped.
+    pub(crate) fn alone(&self, wait: bool) -> Result<Option<Alone<'_>>, Error> {
+        self.users.alone(wait).map_err(Error::file("lock", self.root.join("users")))
     }
 
     /// Makes an index of several images, one for each platform.
@@ -486,7 +508,7 @@ impl Store {
     }
 
     /// Keeps other commands from changing `index.json` until it is dropped.
-    fn lock(&self) -> Result<File, Error> {
+    pub(crate) fn lock(&self) -> Result<File, Error> {
         locked(self.root.join("lock"), FlockOperation::LockExclusive)
     }
 
@@ -515,7 +537,7 @@ impl Store {
         Ok(())
     }
 
-    fn blobs(&self) -> PathBuf {
+    pub(crate) fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
     }
 
@@ -573,7 +595,7 @@ fn locked(path: PathBuf, operation: FlockOperation) -> Result<File, Error> {
     Ok(file)
 }
 
-fn ref_name(descriptor: &Descriptor) -> Option<&String> {
+pub(crate) fn ref_name(descriptor: &Descriptor) -> Option<&String> {
     descriptor.annotations().as_ref()?.get(REF_NAME)
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::layer::{Change, Entry, EntryKind, LayerError, Limits, Reader, Refusal, is_portable};
@@ -84,6 +85,22 @@ impl Tree {
             let reader = store.layer(layer)?;
             let applied = tree.apply(reader, &mut left);
             applied.map_err(|source| Error::Layer { digest: layer.digest.clone(), source })?;
+        }
+        Ok(tree)
+    }
+
+    /// Reads all layers of an image as [`Tree::read`] does, but keeps of each file only a digest
+    /// of its contents, of 40 bytes: for comparing images of any size.
+    ///
+    /// # Errors
+    /// As [`Tree::read`].
+    pub(crate) fn digests(store: &Store, image: &Image) -> Result<Self, Error> {
+        let mut tree = Self::new();
+        let mut left = Limits { content: u64::MAX, ..Limits::default() };
+        for layer in &image.layers {
+            let upper = Upper::read(store.layer(layer)?, &mut left, &|_| Contents::Digest);
+            let fail = |source| Error::Layer { digest: layer.digest.clone(), source };
+            tree.merge(upper.map_err(fail)?);
         }
         Ok(tree)
     }
@@ -176,7 +193,7 @@ impl Tree {
 
     /// Applies one layer, and takes what it needs from the limits.
     fn apply(&mut self, reader: impl Read, limits: &mut Limits) -> Result<(), LayerError> {
-        self.merge(Upper::read(reader, limits, &|_| true)?);
+        self.merge(Upper::read(reader, limits, &|_| Contents::Bytes)?);
         Ok(())
     }
 
@@ -237,6 +254,34 @@ impl Node {
     }
 }
 
+/// What is kept of a file's contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    Nothing,
+    Bytes,
+    /// Their number and their SHA-256, which tell them apart from all others.
+    Digest,
+}
+
+impl Contents {
+    fn of(self, content: &mut impl Read) -> io::Result<Arc<[u8]>> {
+        match self {
+            // Who reads on skips them.
+            Contents::Nothing => Ok(Arc::default()),
+            Contents::Bytes => {
+                let mut bytes = Vec::new();
+                content.read_to_end(&mut bytes)?;
+                Ok(bytes.into())
+            }
+            Contents::Digest => {
+                let mut hash = Sha256::new();
+                let size = io::copy(content, &mut hash)?;
+                Ok([&size.to_le_bytes()[..], &hash.finalize()[..]].concat().into())
+            }
+        }
+    }
+}
+
 /// What one layer holds, before it is put over the others.
 #[derive(Default)]
 pub(crate) struct Upper {
@@ -255,11 +300,11 @@ pub(crate) struct Placed {
 
 impl Upper {
     /// Reads one layer to its end, and takes what it needs from the limits. Files that are not
-    /// to be kept are there without their contents.
+    /// to be kept are there without their contents, or with what stands for them.
     pub fn read(
         reader: impl Read,
         limits: &mut Limits,
-        keep: &dyn Fn(&Path) -> bool,
+        keep: &dyn Fn(&Path) -> Contents,
     ) -> Result<Self, LayerError> {
         let mut upper = Self::default();
         let mut reader = Reader::new(reader, limits);
@@ -286,7 +331,7 @@ impl Upper {
         &mut self,
         entry: Entry,
         reader: &mut Reader<R>,
-        keep: &dyn Fn(&Path) -> bool,
+        keep: &dyn Fn(&Path) -> Contents,
     ) -> Result<(), LayerError> {
         self.parents(&entry.path, reader)?;
         let Entry { path, mode, uid, gid, mtime, mut xattrs, .. } = entry;
@@ -296,12 +341,10 @@ impl Upper {
             EntryKind::Directory => node(NodeKind::Directory),
             EntryKind::Symlink(target) => node(NodeKind::Symlink(target)),
             EntryKind::Fifo => node(NodeKind::Fifo),
-            EntryKind::File(_) if !keep(&path) => node(NodeKind::File(Arc::default())),
             EntryKind::File(_) => {
-                let mut bytes = Vec::new();
                 let mut content = reader.content();
-                content.read_to_end(&mut bytes).map_err(|e| content.failed(e))?;
-                node(NodeKind::File(bytes.into()))
+                let bytes = keep(&path).of(&mut content).map_err(|e| content.failed(e))?;
+                node(NodeKind::File(bytes))
             }
             EntryKind::Link(target) => match self.nodes.get(&target).map(|placed| &placed.node) {
                 // A link in the place of a directory removes what is inside, and so its target.
