@@ -52,7 +52,7 @@ enum Command {
     Build,
     /// Count the instructions from the machine's reset to the end of hello; writes bench/results
     Bench,
-    /// Make and import the SDK images kos/dev-c-aarch64-kos-linux-musl and kos/busybox
+    /// Make and import the SDK's images, and those that examples/ begin with
     Sdk,
     /// Make the root of Debian's newest docker and buildah that tests and benchmarks compare with
     Peers,
@@ -112,7 +112,8 @@ fn run(command: Command) -> Result<()> {
         Command::Sdk => {
             packages::install(&[packages::BUILD, packages::RUN, packages::SDK])?;
             platform::build()?;
-            sdk::make()
+            sdk::make()?;
+            sdk::make_examples()
         }
     }
 }

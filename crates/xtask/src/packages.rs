@@ -34,6 +34,7 @@ pub const RUN: &[Package] = &[("qemu-system-arm", "the machine that seL4 runs on
 
 /// To make the SDK images.
 pub const SDK: &[Package] = &[
+    ("dpkg-dev", "unpacks the sources that an example is built from"),
     ("mmdebstrap", "unpacks Debian packages into SDK images"),
     ("patchelf", "lets the SDK's programs run where the SDK is mounted"),
     ("uidmap", "lets an unprivileged build use more than one user id"),

@@ -22,6 +22,7 @@ pub fn run_all() -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::SDK, packages::TEST])?;
     platform::build()?;
     sdk::make()?;
+    sdk::make_examples()?;
     let cache = cache()?;
     let prefix = kernel::build(Variant::Release, &cache)?;
     let toolchain = Toolchain::find()?;
