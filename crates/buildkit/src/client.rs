@@ -8,7 +8,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     CacheOptions, CacheOptionsEntry, Exporter, ListWorkersRequest, SolveRequest, StatusRequest,
 };
-use koskit_image::{Layer, Store};
+use koskit_image::{Compression, Layer, Store};
 use koskit_llb::{Graph, Inputs, Platform, Reference, pb};
 use koskit_progress::Status;
 use tokio::runtime::Runtime;
@@ -55,6 +55,8 @@ pub struct Request {
     pub allow: Vec<String>,
     /// SOURCE_DATE_EPOCH: no file in a new layer is later.
     pub epoch: i64,
+    /// How new layers are compressed.
+    pub compression: Compression,
     /// Who knows the credentials for registries that the graph or a cache names.
     pub credentials: Option<Credentials>,
 }
@@ -84,6 +86,9 @@ pub struct Solved {
     pub layers: Vec<Layer>,
     /// For each layer of the base image and each step on it, whether there is a layer of it.
     pub changed: Vec<bool>,
+    /// How many of the layers came with the base image, as far as the store knows it: the first
+    /// ones.
+    pub base: usize,
     /// What the server says of what it has written.
     pub response: HashMap<String, String>,
 }
@@ -147,6 +152,7 @@ impl Client {
             return Ok(Solved::default());
         }
         let base = relocate::base(&graph, store);
+        let base_layers = base.as_ref().map_or(0, |image| image.layers.len());
         let relocated = relocate(definition, store);
         let failures = Failures::default();
         let receiver = Receiver::new(store.clone(), failures.clone());
@@ -174,8 +180,9 @@ impl Client {
         let image = image.ok_or_else(|| Error::Result("it sent nothing at all".into()))?;
         let changed: Vec<bool> =
             image.layers.iter().map(|layer| layer.diff_id.as_str() != EMPTY).collect();
+        let base = changed.iter().take(base_layers).filter(|changed| **changed).count();
         let kept = image.layers.into_iter().zip(&changed).filter(|(_, changed)| **changed);
-        Ok(Solved { layers: kept.map(|(layer, _)| layer).collect(), changed, response })
+        Ok(Solved { layers: kept.map(|(layer, _)| layer).collect(), changed, base, response })
     }
 
     async fn run(
@@ -255,6 +262,16 @@ fn exporter(request: &Request, base: Option<serde_json::Value>) -> Exporter {
         ("source-date-epoch".to_owned(), request.epoch.to_string()),
         ("rewrite-timestamp".to_owned(), "true".to_owned()),
     ]);
+    let (kind, level) = match request.compression {
+        Compression::None => ("uncompressed", None),
+        Compression::Gzip(level) => ("gzip", Some(i64::from(level))),
+        Compression::Zstd(level) => ("zstd", Some(i64::from(level))),
+    };
+    attrs.insert("compression".to_owned(), kind.to_owned());
+    // BuildKit's own levels are as good as ours where nobody has asked for one.
+    if let Some(level) = level.filter(|_| request.compression != Compression::default()) {
+        attrs.insert("compression-level".to_owned(), level.to_string());
+    }
     if let Some(base) = base {
         // Its layers keep their times.
         attrs.insert("containerimage.base.config".to_owned(), base.to_string());

@@ -134,7 +134,7 @@ mod tests {
 
     fn store_with_image(folder: &std::path::Path) -> (Store, Image) {
         let store = Store::open(folder).unwrap();
-        let mut writer = store.layer_writer().unwrap();
+        let mut writer = store.layer_writer(koskit_image::Compression::default()).unwrap();
         writer.write_all(&[0; 1024]).unwrap();
         let layer = writer.finish().unwrap();
         let config = serde_json::json!({"architecture": "arm64", "os": "linux", "config": {}});

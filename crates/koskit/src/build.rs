@@ -54,7 +54,7 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         let _ = fs::remove_file(path);
     }
     // It enters namespaces, and so comes before any thread.
-    let engine = Engine::open(&store)?;
+    let engine = Engine::open(&store, arguments)?;
     let agents = sources::Agents::open(&arguments.ssh)?;
     inputs.ssh.clone_from(&agents.sockets);
     let mode = match arguments.check() {

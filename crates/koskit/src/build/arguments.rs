@@ -111,6 +111,10 @@ pub struct Arguments {
     /// Show nothing, and print the image's ID when it is built
     #[arg(short, long)]
     pub quiet: bool,
+    /// Build on a BuildKit server instead: docker, docker://HOST:PORT, unix:///SOCKET or
+    /// tcp://HOST:PORT?cacert=FILE&cert=FILE&key=FILE [default: $KOSKIT_BUILDER, else koskit itself]
+    #[arg(long, value_name = "BUILDER")]
+    pub builder: Option<String>,
     #[command(flatten)]
     pub sel4: Sel4,
     /// The build context: a directory of files that COPY can have, a tar archive or URL of one,
@@ -201,6 +205,10 @@ impl Arguments {
                 bail!("tag is needed when pushing to registry: name the image by -t");
             }
         }
+        if self.builder().is_some() {
+            // What it allows is the builder's to say.
+            return Ok(outputs);
+        }
         if let Some(limit) = self.ulimit.first() {
             bail!("--ulimit {limit} cannot be had: koskit's builder sets no limits");
         }
@@ -221,6 +229,12 @@ impl Arguments {
     /// Whether the Dockerfile is only checked, and how that is shown.
     pub fn check(&self) -> Option<CheckFormat> {
         self.check.or((self.call == Call::Check).then_some(CheckFormat::Text))
+    }
+
+    /// The builder that is named; `koskit` is the one in this process.
+    pub fn builder(&self) -> Option<String> {
+        let builder = self.builder.clone().or_else(|| std::env::var("KOSKIT_BUILDER").ok());
+        builder.filter(|builder| !matches!(builder.as_str(), "" | "koskit"))
     }
 
     /// How progress is shown.

@@ -3,23 +3,35 @@
 //! Whatever comes before (the Dockerfile, the graph) and after (labels, names, outputs) is the
 //! same for all engines.
 
+use crate::build::Arguments;
 use crate::build::epoch::dated;
 use crate::build::events::Events;
 use crate::build::failure;
 use crate::names;
 use crate::registry::Connection;
 use anyhow::Result;
+use koskit_buildkit::{Client, Credentials};
 use koskit_frontend::{Build, ImageConfig};
 use koskit_image::{Compression, Layer, Store};
 use koskit_llb::{Graph, Inputs, pb};
 use koskit_progress::Progress;
-use koskit_solver::Solver;
+use koskit_registry::Credential;
+use koskit_solver::{Solved, Solver};
 use std::sync::Arc;
 
 /// What runs a build graph.
 pub enum Engine {
     /// The solver in this process.
     Embedded(Box<Solver>),
+    /// A BuildKit server, whose layers come into the store.
+    Remote {
+        /// The connection to it.
+        client: Box<Client>,
+        /// Where its layers are wanted.
+        store: Store,
+        /// What commands may do besides.
+        allow: Vec<String>,
+    },
 }
 
 /// What is to be run.
@@ -47,20 +59,27 @@ pub struct Made {
 }
 
 impl Engine {
-    /// Makes an engine ready, which fetches layers of images where it needs them. This enters namespaces, and so comes before any thread.
+    /// Makes an engine ready: the one in this process, which fetches layers of images where it
+    /// needs them, or the builder that is named. The first enters namespaces, and so comes before
+    /// any thread.
     ///
     /// # Errors
-    /// The machine lacks what it needs.
-    pub fn open(store: &Store) -> Result<Self> {
+    /// The machine lacks what it needs, or the builder cannot be talked to.
+    pub fn open(store: &Store, arguments: &Arguments) -> Result<Self> {
+        if let Some(builder) = arguments.builder() {
+            let (client, allow) = (Box::new(Client::connect(&builder)?), arguments.allow.clone());
+            return Ok(Self::Remote { client, store: store.clone(), allow });
+        }
         let solver = Solver::new(store.clone(), names::cache()?)?;
         let solver = solver.with_fetch(Arc::new(Connection::default().client()));
         Ok(Self::Embedded(Box::new(solver)))
     }
 
     /// What it is called.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Embedded(_) => "koskit",
+            Self::Remote { client, .. } => client.address(),
         }
     }
 
@@ -71,6 +90,25 @@ impl Engine {
     pub fn solve(&self, request: &Request<'_>, progress: &Progress) -> Result<Made> {
         match self {
             Self::Embedded(solver) => embedded(solver, request, progress),
+            Self::Remote { client, store, allow } => {
+                let graph = Graph::new(&request.build.definition)?;
+                let (definition, source) = (&request.build.definition, &request.build.source);
+                let asked = koskit_buildkit::Request {
+                    inputs: request.inputs.clone(),
+                    allow: allow.clone(),
+                    epoch: request.epoch,
+                    compression: request.compression,
+                    credentials: Some(credentials()),
+                    ..koskit_buildkit::Request::default()
+                };
+                // That no result is taken as known is in the graph already.
+                match client.solve(definition, &asked, store, &|status| progress.update(&status)) {
+                    Ok(koskit_buildkit::Solved { layers, changed, base, .. }) => {
+                        Ok(made(request, Solved { layers, changed, base }))
+                    }
+                    Err(error) => Err(failure::of_remote(error, &graph, source)),
+                }
+            }
         }
     }
 
@@ -98,6 +136,16 @@ impl Engine {
                     }
                 }
             }
+            Self::Remote { client, store, allow } => {
+                let asked = koskit_buildkit::Request {
+                    inputs: inputs.clone(),
+                    allow: allow.clone(),
+                    credentials: Some(credentials()),
+                    ..koskit_buildkit::Request::default()
+                };
+                let tell = |status| progress.update(&status);
+                Ok(client.solve(definition, &asked, store, &tell)?.layers)
+            }
         }
     }
 }
@@ -120,7 +168,22 @@ fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Resu
             return Err(failure::of_step(error, &graph, &build.source));
         }
     };
-    let mut config = dated(build.config.clone(), request.epoch);
+    Ok(made(request, solved))
+}
+
+/// Those of docker's `config.json`. Where they cannot be read, the registry says what it lacks.
+fn credentials() -> Credentials {
+    let credentials = koskit_registry::Credentials::user();
+    Arc::new(move |domain| match credentials.get(domain).ok()?? {
+        Credential::Password { user, password } => Some((user, password.reveal().to_owned())),
+        // This is how BuildKit wants it.
+        Credential::IdentityToken(token) => Some((String::new(), token.reveal().to_owned())),
+        Credential::RegistryToken(_) => None,
+    })
+}
+
+fn made(request: &Request<'_>, solved: Solved) -> Made {
+    let mut config = dated(request.build.config.clone(), request.epoch);
     solved.mark_empty(config.history.iter_mut().map(|entry| &mut entry.empty_layer));
-    Ok(Made { config, layers: solved.layers, base: solved.base })
+    Made { config, layers: solved.layers, base: solved.base }
 }

@@ -1,7 +1,7 @@
 //! A step that failed, with its place in the Dockerfile.
 
 use koskit_dockerfile::{Diagnostic, Errors, Source, Span};
-use koskit_llb::Graph;
+use koskit_llb::{Graph, Vertex};
 use koskit_solver::exec::ExecError;
 use koskit_solver::{Problem, SolveError};
 use std::sync::Arc;
@@ -10,12 +10,6 @@ use std::sync::Arc;
 pub fn of_step(error: SolveError, graph: &Graph, source: &Arc<Source>) -> anyhow::Error {
     let vertex = error.vertex.and_then(|index| graph.vertices().get(index));
     let Some(vertex) = vertex else { return error.into() };
-    let Some(place) = vertex.locations.first() else {
-        let step = format!("the step {:?} failed", vertex.name());
-        return anyhow::Error::new(error).context(step);
-    };
-    let line = |number: u32| source.line_span((number as usize).clamp(1, source.line_count()));
-    let span = Span::new(line(place.first).start, line(place.last).end);
     let label = match &error.problem {
         Problem::Command(ExecError::Exit { code, .. }) => format!("exit code {code}"),
         Problem::Command(ExecError::Signal { signal, .. }) => format!("ended by signal {signal}"),
@@ -25,7 +19,37 @@ pub fn of_step(error: SolveError, graph: &Graph, source: &Arc<Source>) -> anyhow
         Problem::Command(error) => error.hint(),
         _ => None,
     };
-    let error = anyhow::Error::new(error);
+    at(vertex, error.into(), source, label, hint)
+}
+
+/// The same of a build on a BuildKit server.
+pub fn of_remote(
+    error: koskit_buildkit::Error,
+    graph: &Graph,
+    source: &Arc<Source>,
+) -> anyhow::Error {
+    let koskit_buildkit::Error::Step { vertex: Some(failed), message } = &error else {
+        return error.into();
+    };
+    let vertex = graph.vertices().iter().find(|vertex| vertex.digest == *failed);
+    let Some(vertex) = vertex else { return error.into() };
+    let label = message.rsplit_once("exit code: ").map(|(_, code)| format!("exit code {code}"));
+    at(vertex, error.into(), source, label.unwrap_or_default(), None)
+}
+
+/// An error with the place of its step in the Dockerfile.
+fn at(
+    vertex: &Vertex,
+    error: anyhow::Error,
+    source: &Arc<Source>,
+    label: String,
+    hint: Option<String>,
+) -> anyhow::Error {
+    let Some(place) = vertex.locations.first() else {
+        return error.context(format!("the step {:?} failed", vertex.name()));
+    };
+    let line = |number: u32| source.line_span((number as usize).clamp(1, source.line_count()));
+    let span = Span::new(line(place.first).start, line(place.last).end);
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     let mut diagnostic = Diagnostic::error(span, causes.join(": ")).label(label);
     diagnostic.hint = hint;
