@@ -53,6 +53,7 @@ pub use secret::Hidden;
 pub(crate) use stage::init;
 use stubs::Stubs;
 
+use crate::emulate::Emulator;
 use crate::namespace::{self, Ids, MORE_IDS};
 
 /// A command and the world that it runs in.
@@ -70,6 +71,8 @@ pub struct Process {
     pub secret_env: Vec<(String, Hidden)>,
     /// The name of the host; empty is `koskit`.
     pub hostname: String,
+    /// What runs its programs, if they are of another machine.
+    pub(crate) emulator: Option<Emulator>,
     /// More lines of `/etc/hosts`: names and addresses.
     pub hosts: Vec<(String, String)>,
     /// The statuses with which it ends well; none is 0 alone.
@@ -282,7 +285,10 @@ fn run_outer(
         .map_err(system("start this program again"))?;
     let resolv_conf = (process.network == Network::Host)
         .then(|| std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
-    let task = Task { root: root.into(), process: process.clone(), resolv_conf };
+    let mut process = process.clone();
+    // Where the emulator is known already, nothing is left to be done inside.
+    process.emulator = process.emulator.filter(|emulator| !emulator.prepare());
+    let task = Task { root: root.into(), process, resolv_conf };
     // If it fails, there is no answer either.
     let _ = send(&mut control, &task);
     let stdout = child.stdout.take().map(|pipe| (Stream::Stdout, OwnedFd::from(pipe)));

@@ -18,6 +18,7 @@
 mod agent;
 mod cache;
 mod decompress;
+mod emulate;
 mod error;
 mod event;
 pub mod exec;

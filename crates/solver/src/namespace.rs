@@ -21,6 +21,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getgid, getuid};
@@ -67,6 +68,8 @@ pub enum NamespaceError {
     },
 }
 
+/// Whether this process has entered a user namespace of its own.
+static USER: AtomicBool = AtomicBool::new(false);
 /// Whether this process has entered.
 static ENTERED: Mutex<bool> = Mutex::new(false);
 
@@ -81,12 +84,23 @@ pub fn enter() -> Result<(), NamespaceError> {
     }
     if !enter_as_root()? {
         enter_as_user()?;
+        USER.store(true, Ordering::Relaxed);
     }
     // A mount namespace begins with mounts that tell each other about theirs.
     let private = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", private).map_err(|e| forbidden(e.into()))?;
     *entered = true;
     Ok(())
+}
+
+/// Whether [`enter`] has moved this process into a user namespace of its own.
+pub(crate) fn is_user() -> bool {
+    USER.load(Ordering::Relaxed)
+}
+
+/// Moves this process, which is root, into a user namespace with the users that there are here.
+pub(crate) fn enter_same() -> Result<(), NamespaceError> {
+    enter_as_user()
 }
 
 /// The users and groups of the namespace that this process is in.

@@ -1,11 +1,13 @@
 //! What is done with each kind of vertex: one module for each.
 
+mod build;
 mod diff;
 mod exec;
 mod file;
 mod merge;
 mod source;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +17,7 @@ use crate::exec::Cancel;
 use crate::filesystem::FileSystem;
 use crate::hashes::Hashes;
 use crate::solver::{Options, Solver};
-use crate::{Event, Problem};
+use crate::{Event, Problem, schedule};
 
 /// One call of [`Solver::solve`].
 pub(crate) struct Build<'a> {
@@ -28,7 +30,12 @@ pub(crate) struct Build<'a> {
     pub cancel: &'a Cancel,
     /// How many threads this machine runs at once.
     pub cores: usize,
+    /// How many build ops this is in.
+    pub depth: usize,
 }
+
+/// The results of all vertices, or the first one that failed.
+type Done = Result<Vec<Arc<Vec<FileSystem>>>, (usize, Problem)>;
 
 /// What a vertex gave.
 pub(crate) struct Outcome {
@@ -37,6 +44,20 @@ pub(crate) struct Outcome {
 }
 
 impl Build<'_> {
+    /// Does all vertices of the graph, several at once.
+    pub fn run(&self) -> Done {
+        let vertices = self.graph.vertices().iter();
+        let needs = vertices.map(|vertex| vertex.inputs.iter().map(|edge| edge.vertex).collect());
+        let needs: Vec<Vec<usize>> = needs.collect();
+        let jobs = self.options.jobs.map_or(self.cores, NonZeroUsize::get);
+        let work = |index: usize, result: &dyn Fn(usize) -> Arc<Vec<FileSystem>>| {
+            let inputs = self.graph.vertices()[index].inputs.iter();
+            let inputs = inputs.map(|edge| result(edge.vertex)[edge.output as usize].clone());
+            self.vertex(index, &inputs.collect::<Vec<_>>())
+        };
+        schedule::run(&needs, jobs, self.cancel, work)
+    }
+
     /// Does what a vertex says.
     pub fn vertex(&self, index: usize, inputs: &[FileSystem]) -> Result<Vec<FileSystem>, Problem> {
         (self.tell)(Event::Started { vertex: index });
@@ -51,7 +72,7 @@ impl Build<'_> {
             pb::op::Op::Exec(op) => self.exec(index, op, inputs),
             pb::op::Op::Merge(op) => self.merge(op, inputs),
             pb::op::Op::Diff(op) => self.diff(op, inputs),
-            pb::op::Op::Build(_) => Err(Problem::Unsupported("a build op".into())),
+            pb::op::Op::Build(op) => self.build(index, op, inputs),
         };
         let duration = start.elapsed();
         (self.tell)(match &outcome {

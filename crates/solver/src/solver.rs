@@ -9,10 +9,8 @@ use koskit_llb::{Edge, Graph, Inputs};
 
 use crate::cache::Aliases;
 use crate::exec::Cancel;
-use crate::filesystem::FileSystem;
 use crate::hashes::Hashes;
 use crate::ops::Build;
-use crate::schedule;
 use crate::snapshot::Snapshots;
 use crate::{Event, SolveError, namespace};
 
@@ -125,23 +123,10 @@ impl Solver {
         let cancel = &Cancel::default();
         let hashes = &Arc::new(Hashes::load(self.snapshots.path().join("hashes")));
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).get();
-        let build = Build { solver: self, graph, inputs, options, tell, hashes, cancel, cores };
-        let needs: Vec<Vec<usize>> = graph
-            .vertices()
-            .iter()
-            .map(|vertex| vertex.inputs.iter().map(|edge| edge.vertex).collect())
-            .collect();
-        let jobs = options.jobs.map_or(cores, NonZeroUsize::get);
-        let done = schedule::run(
-            &needs,
-            jobs,
-            cancel,
-            |index, result: &dyn Fn(usize) -> Arc<Vec<FileSystem>>| {
-                let inputs = graph.vertices()[index].inputs.iter();
-                let inputs = inputs.map(|edge| result(edge.vertex)[edge.output as usize].clone());
-                build.vertex(index, &inputs.collect::<Vec<_>>())
-            },
-        );
+        let depth = 0;
+        let build =
+            Build { solver: self, graph, inputs, options, tell, hashes, cancel, cores, depth };
+        let done = build.run();
         hashes.save();
         let nobody = |problem| SolveError { vertex: None, problem };
         // What was made is written to the disk while layers are packed; also after an error, for

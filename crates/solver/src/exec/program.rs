@@ -98,7 +98,8 @@ fn refusal(path: &Path, error: &io::Error) -> String {
         Some(Errno::NOEXEC) => match machine(head) {
             Some(machine) => format!(
                 "exec format error: {shown} is a program for {machine}, which this machine \
-                 ({}) cannot run; build the stage with `FROM --platform=$BUILDPLATFORM`",
+                 ({}) cannot run; install qemu-user-static (it takes Linux 6.7), or build the \
+                 stage with `FROM --platform=$BUILDPLATFORM`",
                 std::env::consts::ARCH
             ),
             None => format!(

@@ -53,6 +53,13 @@ pub(crate) fn init() {
 fn outer(control: &UnixStream, task: &Task) -> Result<Report, String> {
     // Ctrl-C is for koskit, which then lets go of the lifeline.
     setsid().map_err(failed("leave the terminal"))?;
+    // Held until the command has ended, and with it the list that it is in.
+    let mut emulated = None;
+    if let Some(emulator) = &task.process.emulator {
+        namespace::enter_same().map_err(|e| e.to_string())?;
+        // Without it, a program of another machine says why it cannot be started.
+        emulated = emulator.register_alone().ok();
+    }
     let mut flags =
         UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
     if task.process.network == Network::None {
@@ -91,6 +98,7 @@ fn outer(control: &UnixStream, task: &Task) -> Result<Report, String> {
     // The command itself never had the socket, so whatever is in it says why there was none.
     let mut said = Vec::new();
     let _ = inner.read_to_end(&mut said);
+    drop(emulated);
     match serde_json::from_slice(&said) {
         Ok(report) => Ok(report),
         Err(_) => Ok(of(status)),

@@ -52,6 +52,9 @@ pub(crate) struct Target {
     /// A file that is an archive is unpacked instead, and keeps its entries' permissions and
     /// times.
     pub unpack: bool,
+    /// What is there is replaced, even if it is a directory and the copy is none, or the other
+    /// way round.
+    pub replace: bool,
 }
 
 impl Target {
@@ -65,6 +68,7 @@ impl Target {
             contents: true,
             time: None,
             unpack: false,
+            replace: false,
         }
     }
 }
@@ -127,6 +131,9 @@ impl Changes<'_> {
             // Joined with an empty path, there is a slash at its end.
             let at = if entry.path.as_os_str().is_empty() { path.clone() } else { at };
             let attributes = || self.attributes(entry, view, target);
+            if target.replace && !at.as_os_str().is_empty() {
+                self.clear(&at, matches!(entry.kind, Kind::Directory))?;
+            }
             match &entry.kind {
                 Kind::Directory => {
                     let made = self.directory(&at)?;

@@ -294,6 +294,16 @@ impl View {
 }
 
 impl Selection {
+    /// Fails unless something is selected that a pattern matches, relative to the source.
+    pub fn require(&self, pattern: &str, view: &View) -> Result<()> {
+        let wanted = Patterns::new(&[pattern.to_owned()]).map_err(FileError::from)?;
+        let mut all = self.matches.iter().flat_map(|one| &one.entries);
+        match all.any(|entry| wanted.matches(&entry.path)) {
+            true => Ok(()),
+            false => Err(FileError::Missing { path: pattern.into(), place: view.place }),
+        }
+    }
+
     /// A digest of all that a copy is made of: names, contents, permissions, owners and links,
     /// but no times. Reads all files; what they hold is remembered, for the copy to be that.
     pub fn digest(&mut self, view: &View) -> Result<[u8; 32]> {

@@ -92,6 +92,7 @@ fn to(path: &str) -> Target {
         contents: true,
         time: None,
         unpack: false,
+        replace: false,
     }
 }
 

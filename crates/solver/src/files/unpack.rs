@@ -151,7 +151,7 @@ impl Changes<'_> {
     }
 
     /// Removes what is at a path, unless both that and what is to come are directories.
-    fn clear(&self, at: &Path, directory: bool) -> Result<()> {
+    pub(super) fn clear(&self, at: &Path, directory: bool) -> Result<()> {
         match self.root.stat(at)? {
             Some(stat) if kind(&stat) == FileType::Directory && directory => Ok(()),
             Some(_) => {

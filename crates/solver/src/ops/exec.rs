@@ -12,6 +12,7 @@ use self::cache_mount::CacheMounts;
 use super::{Build, Outcome};
 use crate::agent::Agent;
 use crate::cache::KeyBuilder;
+use crate::emulate::Emulator;
 use crate::exec::{self, Cancel, Hidden, Mount, MountSource, Network, Process, Stream};
 use crate::files::{self, Changes, Filter, Find, Root, Target};
 use crate::filesystem::{FileSystem, Layers};
@@ -76,7 +77,8 @@ impl Build<'_> {
 
         let secret_env = self.secret_env(op)?;
         let mounted = self.mount_all(op, &inputs)?;
-        let kept = mounted.run(op, secret_env, self.cancel, &|stream, bytes| {
+        let emulator = vertex.platform.as_ref().and_then(Emulator::of);
+        let kept = mounted.run(op, secret_env, emulator, self.cancel, &|stream, bytes| {
             (self.tell)(Event::Output { vertex: index, stream, bytes: bytes.to_vec() });
         })?;
         let mut made = Vec::new();
@@ -249,6 +251,7 @@ impl Mounted {
         self,
         op: &pb::ExecOp,
         secret_env: Vec<(String, Hidden)>,
+        emulator: Option<Emulator>,
         cancel: &Cancel,
         output: &(dyn Fn(Stream, &[u8]) + Sync),
     ) -> Result<Vec<Active>, Problem> {
@@ -261,6 +264,7 @@ impl Mounted {
             cwd: meta.cwd.clone(),
             user: meta.user.clone(),
             secret_env,
+            emulator,
             hostname: meta.hostname.clone(),
             hosts: meta.extra_hosts.iter().map(|h| (h.host.clone(), h.ip.clone())).collect(),
             valid_exit_codes: meta.valid_exit_codes.clone(),

@@ -17,7 +17,7 @@ use crate::files::{
 use crate::filesystem::{FileSystem, Layers};
 use crate::snapshot;
 
-/// A file op, checked: one change after the other to one file system.
+/// A file op that is a chain: one change after the other to one file system.
 struct FileOp<'a> {
     /// Which input is changed; `None` is an empty file system.
     base: Option<usize>,
@@ -48,7 +48,39 @@ impl Build<'_> {
         op: &pb::FileOp,
         inputs: &[FileSystem],
     ) -> Result<Outcome, Problem> {
-        let op = FileOp::new(op, inputs.len())?;
+        if is_chain(op, inputs.len()) {
+            return self.chain(vertex, op, inputs, None);
+        }
+        // Each action is a step of its own, whose result others can start from.
+        let mut all = inputs.to_vec();
+        let mut outputs = Vec::new();
+        let mut cached = true;
+        for (index, action) in op.actions.iter().enumerate() {
+            let alone =
+                pb::FileOp { actions: vec![pb::FileAction { output: 0, ..action.clone() }] };
+            let mut done = self.chain(vertex, &alone, &all, Some(index))?;
+            cached &= done.cached;
+            let made = done.outputs.remove(0);
+            if action.output >= 0 {
+                outputs.push((action.output, made.clone()));
+            }
+            all.push(made);
+        }
+        outputs.sort_by_key(|(number, _)| *number);
+        let outputs = outputs.into_iter().map(|(_, output)| output).collect();
+        Ok(Outcome { outputs, cached })
+    }
+
+    /// Does actions that change one file system, one after the other. `part` tells those of an op
+    /// apart which are done each by itself.
+    fn chain(
+        &self,
+        vertex: &Vertex,
+        op: &pb::FileOp,
+        inputs: &[FileSystem],
+        part: Option<usize>,
+    ) -> Result<Outcome, Problem> {
+        let op = FileOp::new(op, inputs.len());
         let whole = op.whole_inputs();
         let mut inputs = inputs.to_vec();
         for &index in &whole {
@@ -61,6 +93,10 @@ impl Build<'_> {
 
         // By name, all inputs count as a whole. A context has no name.
         let key = self.key("file", vertex).with(self.options.epoch.to_le_bytes());
+        let key = match part {
+            Some(part) => key.with(part.to_le_bytes()),
+            None => key,
+        };
         let names = inputs.iter().map(|input| match input {
             FileSystem::Layers(layers) => Some(&layers.id),
             FileSystem::Context(_) => None,
@@ -99,9 +135,17 @@ impl Build<'_> {
         let active = self.solver.snapshots.prepare(&self.snapshot(&base)?)?;
         let root = Root::open(&active.path())?;
         let changes = Changes { root: &root, ownership, epoch: self.options.epoch };
-        op.apply(&found, &changes, &|input| match op.base {
-            Some(base) if base == input => Root::open(&active.path()).map(Some),
-            _ => Ok(None),
+        // Where users are looked up.
+        let mut users = BTreeMap::new();
+        for &index in whole.iter().filter(|&&index| Some(index) != op.base) {
+            if let FileSystem::Layers(layers) = &inputs[index] {
+                users.insert(index, mount(layers)?);
+            }
+        }
+        op.apply(&found, &changes, &|input| match users.get(&input) {
+            Some(mounted) => Root::open(&mounted.path()).map(Some),
+            None if op.base == Some(input) => Root::open(&active.path()).map(Some),
+            None => Ok(None),
         })?;
         drop(root);
         let made = self.commit(active, vertex, &base, key.clone())?;
@@ -111,26 +155,9 @@ impl Build<'_> {
 }
 
 impl<'a> FileOp<'a> {
-    /// Checks that koskit can do it.
-    fn new(op: &'a pb::FileOp, inputs: usize) -> Result<Self, Problem> {
-        let unsupported = |what: &str| Err(Problem::Unsupported(what.into()));
-        for (i, action) in op.actions.iter().enumerate() {
-            let last = i + 1 == op.actions.len();
-            let in_order = i == 0 || action.input == (inputs + i - 1) as i64;
-            if !in_order || action.output != if last { 0 } else { -1 } {
-                return unsupported("a file op with several results");
-            }
-            if action.secondary_input >= inputs as i64 {
-                return unsupported("a file op that copies out of itself");
-            }
-            if let Some(Action::Copy(copy)) = &action.action {
-                if copy.always_replace_existing_dest_paths || !copy.required_paths.is_empty() {
-                    return unsupported("a copy that replaces directories");
-                }
-            }
-        }
+    fn new(op: &'a pb::FileOp, inputs: usize) -> Self {
         let base = usize::try_from(op.actions[0].input).ok();
-        Ok(Self { base, actions: &op.actions, inputs })
+        Self { base, actions: &op.actions, inputs }
     }
 
     /// The inputs of which all matters, in order: the base, and those in which users are looked
@@ -182,6 +209,9 @@ impl<'a> FileOp<'a> {
                 exclude: Patterns::new(&copy.exclude_patterns).map_err(FileError::from)?,
             };
             let mut selection = view.select(&copy.src, find, &filter)?;
+            for path in &copy.required_paths {
+                selection.require(path, view)?;
+            }
             key = key.with(selection.digest(view)?);
             found.selections.push(Some(selection));
         }
@@ -215,6 +245,7 @@ impl<'a> FileOp<'a> {
                         contents: copy.dir_copy_contents,
                         time: time(copy.timestamp),
                         unpack: copy.attempt_unpack_docker_compatibility,
+                        replace: copy.always_replace_existing_dest_paths,
                     };
                     let selection = selection.as_ref().expect("a copy has one");
                     changes.copy(selection, &found.sources[&index].view, &target)?;
@@ -240,6 +271,17 @@ impl<'a> FileOp<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether each action of an op changes what the one before it made, the last one is the result,
+/// and none copies out of what the op itself makes.
+fn is_chain(op: &pb::FileOp, inputs: usize) -> bool {
+    op.actions.iter().enumerate().all(|(i, action)| {
+        let last = i + 1 == op.actions.len();
+        let in_order = i == 0 || action.input == (inputs + i - 1) as i64;
+        let output = if last { 0 } else { -1 };
+        in_order && action.output == output && action.secondary_input < inputs as i64
+    })
 }
 
 impl Source {

@@ -14,6 +14,7 @@ use crate::solver::tests::{World, add_base, add_programs, chain, show};
 use crate::testing::inside;
 use crate::{Event, SolveError, Solved};
 
+mod emulated;
 mod sources;
 
 /// A definition that is being written. An op's name is its number.
@@ -29,10 +30,14 @@ impl Ops {
     }
 
     fn add_op(&mut self, op: Option<Op>, inputs: &[Output]) -> usize {
+        self.add_for(&Platform::host(), op, inputs)
+    }
+
+    fn add_for(&mut self, platform: &Platform, op: Option<Op>, inputs: &[Output]) -> usize {
         let digest = |op: usize| Digest::of(&self.0[op]).to_string();
         let inputs = inputs.iter();
         let inputs = inputs.map(|&(op, index)| pb::Input { digest: digest(op), index }).collect();
-        let platform = Some(Platform::host().to_pb());
+        let platform = Some(platform.to_pb());
         let op = pb::Op { inputs, op, platform, ..pb::Op::default() };
         self.0.push(op.encode_to_vec());
         self.0.len() - 1
@@ -502,5 +507,130 @@ fn a_command_has_the_hosts_and_the_ways_to_end_that_its_op_names() {
         assert!(said.contains("192.0.2.1\telsewhere\n"), "{said}");
         let error = solved.unwrap_err().to_string();
         assert_eq!(error, "the command `true` failed with exit code 0");
+    });
+}
+
+#[test]
+fn a_file_op_may_have_several_results_and_copy_out_of_them() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        let graph = |wanted: i64| {
+            let mut ops = Ops::default();
+            let base = ops.file(None, &["write /base b"]);
+            let action = |input, secondary_input, output, action| pb::FileAction {
+                input,
+                secondary_input,
+                output,
+                action: Some(action),
+            };
+            let copy = Action::Copy(pb::FileActionCopy {
+                src: "/one".into(),
+                dest: "/copied".into(),
+                mode: -1,
+                timestamp: -1,
+                ..Default::default()
+            });
+            let actions = vec![
+                // The base with a file, which is a result; another file beside it, which is not.
+                action(0, -1, 1, self::action("write /one 1")),
+                action(0, -1, -1, self::action("write /two 2")),
+                // The second with a file of the first.
+                action(2, 1, 0, copy),
+            ];
+            let op = ops.add(Op::File(pb::FileOp { actions }), &[base]);
+            ops.graph((op, wanted))
+        };
+        let files = |wanted| {
+            let (solved, _) = world.solve(&graph(wanted), &Inputs::default());
+            world.listed(&solved.unwrap_or_else(|e| panic!("{}", chain(&e)))).0
+        };
+        assert_eq!(files(0), ["644 0:0 base b", "644 0:0 copied 1", "644 0:0 two 2"]);
+        assert_eq!(files(1), ["644 0:0 base b", "644 0:0 one 1"]);
+    });
+}
+
+#[test]
+fn a_copy_may_replace_what_is_of_another_kind_and_miss_what_it_needs() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        let copy = |replace, required: &[&str]| {
+            let mut ops = Ops::default();
+            let from = ops.file(None, &["dir /x/d", "write /x/f new", "write /x/d/g g"]);
+            let base = ops.file(None, &["dir /x/f/inner", "write /x/d old"]);
+            let action = Action::Copy(pb::FileActionCopy {
+                src: "/x".into(),
+                dest: "/x".into(),
+                mode: -1,
+                timestamp: -1,
+                dir_copy_contents: true,
+                always_replace_existing_dest_paths: replace,
+                include_patterns: vec!["**".into()],
+                required_paths: required.iter().map(|path| path.to_string()).collect(),
+                ..Default::default()
+            });
+            let actions = vec![pb::FileAction {
+                input: 0,
+                secondary_input: 1,
+                output: 0,
+                action: Some(action),
+            }];
+            let op = ops.add(Op::File(pb::FileOp { actions }), &[base, from]);
+            match world.solve(&ops.graph((op, 0)), &Inputs::default()).0 {
+                Ok(solved) => Ok(world.listed(&solved).0),
+                Err(error) => Err(chain(&error)),
+            }
+        };
+        let expected = ["755 0:0 x/", "755 0:0 x/d/", "644 0:0 x/d/g g", "644 0:0 x/f new"];
+        assert_eq!(copy(true, &["f"]).unwrap(), expected);
+        assert!(copy(false, &[]).unwrap_err().contains("cannot replace"));
+        assert!(copy(true, &["nothing"]).unwrap_err().starts_with("\"nothing\" is not in"));
+    });
+}
+
+#[test]
+fn a_graph_may_come_out_of_a_file() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        add_base(&world, dir);
+        let built = |definition: Vec<u8>, name: &str| {
+            let mut ops = Ops::default();
+            let file = pb::FileActionMkFile {
+                path: format!("/{name}"),
+                mode: 0o644,
+                data: definition,
+                timestamp: 0,
+                ..Default::default()
+            };
+            let action = pb::FileAction {
+                input: -1,
+                secondary_input: -1,
+                output: 0,
+                action: Some(Action::Mkfile(file)),
+            };
+            let holder = (ops.add(Op::File(pb::FileOp { actions: vec![action] }), &[]), 0);
+            let input = pb::BuildInput { input: 0 };
+            let op = pb::BuildOp {
+                builder: -1,
+                inputs: [("buildkit.llb.definition".into(), input)].into(),
+                attrs: [("llbbuild.filename".into(), name.into())].into(),
+                ..Default::default()
+            };
+            let build = (ops.add(Op::Build(op), &[holder]), 0);
+            let top = ops.file(Some(build), &["write /top t"]);
+            let (solved, said) = world.solve(&ops.graph(top), &Inputs::default());
+            (solved.map_err(|error| chain(&error)), said)
+        };
+        let mut inner = Ops::default();
+        let base = inner.source(BASE);
+        let run = inner.exec(base, "echo told; echo i > /inner", |_| {});
+        let made = inner.file(Some(run), &["write /made m"]);
+        let only = inner.diff(base, made);
+        let definition = inner.definition(only).encode_to_vec();
+        let (solved, said) = built(definition, "graph");
+        let files = world.listed(&solved.unwrap()).0;
+        assert_eq!(files, ["644 0:0 inner i\n", "644 0:0 made m", "644 0:0 top t"]);
+        assert_eq!(said, "told\n");
+        let error = built(vec![0xff; 9], "bad").0.unwrap_err();
+        assert!(error.contains("the file \"bad\" of a build op holds no graph"), "{error}");
     });
 }
