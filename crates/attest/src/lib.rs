@@ -19,9 +19,9 @@ pub use key::{Key, KeyError, PublicKey};
 pub use package::{Kind, Package, Role};
 pub use policy::{Identity, Policy, PolicyError, Refused, Requirement};
 pub use provenance::{Material, Provenance};
-pub use scan::{Scan, Skipped, is_wanted, of_files, scan};
+pub use scan::{Scan, Skipped, is_wanted, linked, of_files, scan};
 pub use signature::{Payload, Signature, SignatureError, sign, signature_name, verify};
-pub use statement::{CYCLONEDX, PROVENANCE, Predicate, SPDX, attach, attached};
+pub use statement::{CYCLONEDX, PROVENANCE, Predicate, SPDX, attached, attestation};
 
 /// Who writes documents.
 const TOOL: &str = "koskit";

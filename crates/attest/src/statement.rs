@@ -2,7 +2,7 @@
 //! BuildKit keeps them beside images, which every tool that reads its attestations knows.
 
 use koskit_image::oci::{Descriptor, MediaType};
-use koskit_image::{Error, Image, Store};
+use koskit_image::{Error, Image, Store, Variant};
 use koskit_llb::{Digest, Platform, Reference};
 use serde_json::{Value, json};
 
@@ -54,40 +54,20 @@ impl Predicate {
     }
 }
 
-/// Makes an index of images with what is said about each.
+/// Writes what is said about an image, if anything, for an entry beside its own in an index.
 /// <https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md>
 ///
 /// # Errors
 /// The store cannot be written.
-pub fn attach(
-    store: &Store,
-    name: Option<&Reference>,
-    images: &[(Image, Vec<Predicate>)],
-) -> Result<Descriptor, Error> {
-    let mut manifests = Vec::new();
-    for (image, _) in images {
-        let mut descriptor = json!(image.descriptor);
-        descriptor["platform"] = platform(&image.platform);
-        manifests.push(descriptor);
-    }
-    for (image, predicates) in images.iter().filter(|(_, predicates)| !predicates.is_empty()) {
-        manifests.push(attestation(store, name, image, predicates)?);
-    }
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::ImageIndex,
-        "manifests": manifests,
-    });
-    store.add_document(MediaType::ImageIndex, index.to_string().as_bytes())
-}
-
-/// Writes an attestation manifest, and gives its entry in the index.
-fn attestation(
+pub fn attestation(
     store: &Store,
     name: Option<&Reference>,
     image: &Image,
     predicates: &[Predicate],
-) -> Result<Value, Error> {
+) -> Result<Option<Variant>, Error> {
+    if predicates.is_empty() {
+        return Ok(None);
+    }
     let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
     for predicate in predicates {
         let statement = predicate.about(name, &image.platform, &image.digest()).to_string();
@@ -114,21 +94,15 @@ fn attestation(
         "layers": layers,
     });
     let manifest = store.add_document(MediaType::ImageManifest, manifest.to_string().as_bytes())?;
-    let mut entry = json!(manifest);
-    entry["annotations"] = json!({
-        REFERENCE_DIGEST: image.digest().as_str(),
-        REFERENCE_TYPE: ATTESTATION,
-    });
-    entry["platform"] = json!({ "architecture": "unknown", "os": "unknown" });
-    Ok(entry)
-}
-
-fn platform(platform: &Platform) -> Value {
-    let mut value = json!({ "architecture": platform.architecture, "os": platform.os });
-    if !platform.variant.is_empty() {
-        value["variant"] = platform.variant.as_str().into();
-    }
-    value
+    let annotations = [
+        (REFERENCE_DIGEST.to_owned(), image.digest().to_string()),
+        (REFERENCE_TYPE.to_owned(), ATTESTATION.to_owned()),
+    ];
+    Ok(Some(Variant {
+        platform: Platform::new("unknown", "unknown", ""),
+        descriptor: manifest,
+        annotations: annotations.into(),
+    }))
 }
 
 /// What an index says about one of its images.

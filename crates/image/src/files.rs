@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::compress::Decoder;
 use crate::layer::{Change, Entry, EntryKind, LayerError, Reader};
-use crate::{Error, Image, Limits, Store};
+use crate::{Error, Layer, Limits, Store};
 
 /// Bytes that are kept at most, of all files together.
 const MAX_KEPT: u64 = 64 << 20;
@@ -16,15 +16,16 @@ const MAX_KEPT: u64 = 64 << 20;
 pub type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 impl Store {
-    /// The contents of those regular files of an image whose path is wanted. Layers are read
-    /// through once, and nothing else of them is kept. Symbolic links are not followed.
+    /// The contents of those regular files whose path is wanted, of layers from the lowest to the
+    /// topmost. They are read through once, and nothing else of them is kept. Symbolic links are
+    /// not followed.
     ///
     /// # Errors
     /// A layer is missing, damaged or hostile, or the files are larger than 64 MiB together.
-    pub fn files(&self, image: &Image, wanted: &dyn Fn(&Path) -> bool) -> Result<Files, Error> {
+    pub fn files(&self, layers: &[Layer], wanted: &dyn Fn(&Path) -> bool) -> Result<Files, Error> {
         let mut files = Files::new();
         let mut left = MAX_KEPT;
-        for layer in &image.layers {
+        for layer in layers {
             let applied = apply(&mut files, self.layer(layer)?, wanted, &mut left);
             applied.map_err(|source| Error::Layer { digest: layer.digest.clone(), source })?;
         }

@@ -5,6 +5,7 @@
 
 mod annotations;
 mod arguments;
+mod attest;
 mod check;
 pub(crate) mod context;
 pub(crate) mod engine;
@@ -27,6 +28,7 @@ use crate::output::{self, Paint};
 use crate::registry::Connection;
 use crate::sel4;
 use anyhow::Result;
+use attest::{About, Attest, Told};
 use context::{Fetch, Main, Place};
 use engine::{Engine, Request};
 use export::{Built, Exporter, Root};
@@ -45,6 +47,8 @@ use std::fs;
 /// The Dockerfile is wrong, or a step fails. No name changes, then.
 pub fn build(arguments: &Arguments) -> Result<()> {
     let outputs = arguments.outputs()?;
+    let (sbom, provenance) = (arguments.sbom.as_deref(), arguments.provenance.as_deref());
+    let attest = Attest::parse(&arguments.attest, sbom, provenance)?;
     let store = names::store()?;
     let place = Place::find(&arguments.path, arguments.file.as_deref())?;
     let mut inputs = Inputs { secrets: sources::secrets(&arguments.secret)?, ..Inputs::default() };
@@ -77,6 +81,7 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         images: &images,
         contexts,
         inputs,
+        attest,
         warnings: Vec::new(),
     };
     let options = session.options(&arguments.platform[0], &Context::Scratch)?;
@@ -121,6 +126,8 @@ struct Session<'a> {
     images: &'a Images<'a>,
     contexts: BTreeMap<String, Context>,
     inputs: Inputs,
+    /// What is to be said beside the image.
+    attest: Attest,
     /// Shown at the end: what is shown before that goes away on a terminal.
     warnings: Vec<String>,
 }
@@ -133,8 +140,9 @@ impl Session<'_> {
             if built.iter().any(|known: &Built| known.platform == *platform) {
                 continue;
             }
-            let made = self.platform(platform, main, epoch, compression(outputs))?;
-            built.push(Built { platform: platform.clone(), made });
+            let (build, made) = self.platform(platform, main, epoch, compression(outputs))?;
+            let told = self.told(main, &build, &made)?;
+            built.push(Built { platform: platform.clone(), made, told });
         }
         let exporter = Exporter {
             store: self.store,
@@ -153,7 +161,7 @@ impl Session<'_> {
         main: &Main,
         epoch: i64,
         compression: Compression,
-    ) -> Result<engine::Made> {
+    ) -> Result<(Build, engine::Made)> {
         let mut options = self.options(platform, &main.context)?;
         let adapting = self.arguments.sel4.options(&mut options)?;
         let mut build = convert(main.dockerfile.clone(), &options, self.images)?;
@@ -170,7 +178,32 @@ impl Session<'_> {
         let request = Request { build: &build, inputs, no_cache, epoch, compression };
         let mut made = self.engine.solve(&request, self.progress)?;
         self.warnings.extend(sel4::label(&adapted, self.store, &mut made, self.progress));
-        Ok(made)
+        Ok((build, made))
+    }
+
+    /// What is said about an image that was built.
+    fn told(&mut self, main: &Main, build: &Build, made: &engine::Made) -> Result<Told> {
+        if self.attest.is_nothing() {
+            return Ok(Told::default());
+        }
+        export::complete(self.store, &Connection::default().client(), &made.layers)?;
+        let mut arguments = BTreeMap::new();
+        for (name, value) in build_args(&self.arguments.build_arg) {
+            arguments.insert(format!("build-arg:{name}"), value);
+        }
+        for (name, value) in names::pairs("label", &self.arguments.label)? {
+            arguments.insert(format!("label:{name}"), value);
+        }
+        if let Some(target) = &self.arguments.target {
+            arguments.insert("target".into(), target.clone());
+        }
+        let about = About { dockerfile: main.dockerfile.name(), arguments, inputs: &self.inputs };
+        let told = self.progress.step("generating attestations", |_| {
+            Told::of(&self.attest, self.store, build, &made.layers, &about)
+        })?;
+        let head = Paint::stderr().with("1;33", "warning:");
+        self.warnings.extend(told.skipped().map(|skipped| format!("{head} {skipped}")));
+        Ok(told)
     }
 
     fn options(&self, platform: &Platform, context: &Context) -> Result<koskit_frontend::Options> {

@@ -91,6 +91,27 @@ pub struct Arguments {
     /// Write what was built to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
+    /// Keep a software bill of materials beside the image (SPDX), or what docker takes for it
+    #[arg(
+        long,
+        value_name = "BOOL|format=FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub sbom: Option<String>,
+    /// Keep beside the image how it was built (SLSA); mode=max tells every step
+    #[arg(
+        long,
+        value_name = "BOOL|mode=MODE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub provenance: Option<String>,
+    /// The same for both: type=sbom[,format=cyclonedx], type=provenance[,mode=max]
+    #[arg(long, value_name = "type=TYPE[,…]")]
+    pub attest: Vec<String>,
     /// Build nothing, and tell what in the Dockerfile is wrong or should be different; with
     /// json, for programs
     #[arg(

@@ -191,7 +191,7 @@ fn remote(
     let layers = fetch.engine.fetch(&context_graph(&options), fetch.inputs, fetch.progress)?;
     let config = serde_json::json!({ "os": "linux", "architecture": "amd64" });
     let image = fetch.store.add_image(&config, &layers)?;
-    let files = fetch.store.files(&image, &|path| {
+    let files = fetch.store.files(&image.layers, &|path| {
         // A file of a web server that is no archive is the only one that there is.
         is_dockerfile(path, &name) || path == Path::new(NAME)
     })?;

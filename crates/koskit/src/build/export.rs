@@ -3,6 +3,7 @@
 //! Names come last: who is stopped before that has the images that he had.
 
 use crate::build::annotations::{self, Annotation, Place};
+use crate::build::attest::Told;
 use crate::build::engine::Made;
 use crate::build::outputs::{Dest, Kind, Output};
 use crate::registry::Blobs;
@@ -23,6 +24,8 @@ pub struct Built {
     pub platform: Platform,
     /// Its configuration and layers.
     pub made: Made,
+    /// What is said about it.
+    pub told: Told,
 }
 
 /// Writes what was built.
@@ -127,12 +130,13 @@ impl Exporter<'_> {
             |place, platform: Option<&Platform>| annotations::at(&annotations, place, platform);
         let docker = output.is_some_and(|output| output.docker);
         let mut images = Vec::new();
-        for Built { platform, made } in built {
+        for Built { platform, made, .. } in built {
             let layers = self.layers(made, output)?;
             let form = Form { docker, annotations: at(Place::Manifest, Some(platform)) };
             images.push(self.store.add_image_as(&made.config, &layers, &form)?);
         }
-        if let ([image], [built]) = (images.as_slice(), built) {
+        let attestations = self.attestations(built, &images, output)?;
+        if let ([image], [built], []) = (images.as_slice(), built, attestations.as_slice()) {
             let index = [Place::Index, Place::IndexDescriptor];
             if index.iter().any(|&place| !at(place, None).is_empty()) {
                 bail!("index annotations not supported for single platform export");
@@ -146,10 +150,30 @@ impl Exporter<'_> {
             descriptor: image.descriptor.clone(),
             annotations: at(Place::ManifestDescriptor, Some(&built.platform)),
         };
-        let variants: Vec<Variant> = images.iter().zip(built).map(variant).collect();
+        let variants = images.iter().zip(built).map(variant).chain(attestations);
+        let variants: Vec<Variant> = variants.collect();
         let form = Form { docker, annotations: at(Place::Index, None) };
         let descriptor = self.store.add_index_as(&variants, &form)?;
         Ok(Root { descriptor, images, annotations: at(Place::IndexDescriptor, None) })
+    }
+
+    /// What is said about the images; archives for docker have no place for it.
+    fn attestations(
+        &self,
+        built: &[Built],
+        images: &[Image],
+        output: Option<&Output>,
+    ) -> Result<Vec<Variant>> {
+        let mut attestations = Vec::new();
+        if output.is_some_and(|output| output.kind == Kind::Docker) {
+            return Ok(attestations);
+        }
+        let name = output.and_then(|output| output.names.first()).or(self.tags.first());
+        for (image, built) in images.iter().zip(built) {
+            let predicates = built.told.about(name, image);
+            attestations.extend(koskit_attest::attestation(self.store, name, image, &predicates)?);
+        }
+        Ok(attestations)
     }
 
     /// The layers of an image, compressed as an output wants them.
@@ -167,15 +191,8 @@ impl Exporter<'_> {
         made.layers.iter().enumerate().map(convert).collect()
     }
 
-    /// Fetches layers that are not here.
     fn complete(&self, layers: &[Layer]) -> Result<()> {
-        for layer in layers.iter().filter(|layer| !self.store.has_blob(&layer.digest)) {
-            let from = self.store.source_of(&layer.digest);
-            let from =
-                from.ok_or_else(|| anyhow!("the layer {} is not in the store", layer.digest))?;
-            self.client.layer(&from, layer, self.store)?;
-        }
-        Ok(())
+        complete(self.store, self.client, layers)
     }
 
     fn output(&self, built: &[Built], output: &Output, step: &Step<'_>) -> Result<()> {
@@ -259,6 +276,19 @@ impl Exporter<'_> {
         drop(step.task(&format!("pushing manifest for {name}@{digest}")));
         Ok(())
     }
+}
+
+/// Fetches layers that are not here.
+///
+/// # Errors
+/// One cannot be had.
+pub fn complete(store: &Store, client: &Client, layers: &[Layer]) -> Result<()> {
+    for layer in layers.iter().filter(|layer| !store.has_blob(&layer.digest)) {
+        let from = store.source_of(&layer.digest);
+        let from = from.ok_or_else(|| anyhow!("the layer {} is not in the store", layer.digest))?;
+        client.layer(&from, layer, store)?;
+    }
+    Ok(())
 }
 
 /// An error and its causes in one line, as a step shows it.

@@ -1,0 +1,81 @@
+//! What is said about images beside them: what a build keeps, and whether docker reads it.
+
+use koskit_tests::registry::Registry;
+use koskit_tests::{Home, Peers, Said, skip};
+use serde_json::Value;
+
+/// A home with a build context `app` whose image holds a lock file.
+fn home() -> Home {
+    let home = Home::new();
+    home.write("app/Dockerfile", "FROM scratch\nARG MODE=x\nCOPY Cargo.lock /src/\n");
+    home.write(
+        "app/Cargo.lock",
+        "version = 4\n[[package]]\nname = \"serde\"\nversion = \"1.0.2\"\n",
+    );
+    home
+}
+
+#[test]
+fn docker_reads_the_attestations_that_koskit_pushes() {
+    let peers = match Peers::enter() {
+        Ok(peers) => peers,
+        Err(why) => return skip(&why),
+    };
+    let Some(registry) = Registry::start() else { return };
+    let home = home();
+    let name = registry.name("team/app:1");
+    let words = ["build", "-q", "--sbom", "--provenance=mode=max", "--build-arg", "MODE=fast"];
+    home.must(&[&words[..], &["-t", &name, "app"]].concat());
+    home.must(&["push", "-q", &name]);
+    let inspect = |format: &str| {
+        let words = ["buildx", "imagetools", "inspect", &name, "--format", format];
+        let said = Said::of(peers.command(home.path(), "docker", &words).output().unwrap());
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        serde_json::from_str::<Value>(&said.stdout).unwrap()
+    };
+    let sbom = inspect("{{json .SBOM}}");
+    assert_eq!(sbom["SPDX"]["packages"][1]["name"], "serde", "{sbom:#}");
+    let provenance = inspect("{{json .Provenance}}");
+    let definition = &provenance["SLSA"]["buildDefinition"];
+    let arguments = &definition["externalParameters"]["request"]["args"];
+    assert_eq!(arguments["build-arg:MODE"], "fast", "{provenance:#}");
+    let steps = &definition["internalParameters"]["buildConfig"]["llbDefinition"];
+    assert!(steps.as_array().is_some_and(|steps| steps.len() > 1), "{provenance:#}");
+}
+
+#[test]
+fn an_image_with_attestations_is_the_same_image() {
+    let home = home();
+    home.must(&["build", "-q", "-t", "plain", "app"]);
+    home.must(&["build", "-q", "--attest", "type=sbom,format=cyclonedx", "-t", "told", "app"]);
+    assert_eq!(home.inspect("plain")["Id"], home.inspect("told")["Id"]);
+    let shown = home.must(&["sbom", "--format", "cyclonedx", "told"]).stdout;
+    let again = home.must(&["sbom", "--format", "cyclonedx", "--rescan", "told"]).stdout;
+    assert_eq!(shown, again);
+    assert_eq!(home.must(&["images"]).stdout.lines().count(), 3, "attestations are no images");
+}
+
+#[test]
+fn the_same_build_says_the_same_on_another_machine() {
+    let digest = || {
+        let home = home();
+        home.must(&["build", "-q", "--sbom", "--provenance=true", "-t", "app", "app"]).stdout
+    };
+    assert_eq!(digest(), digest());
+}
+
+#[test]
+fn what_no_secret_may_be_in_has_its_name_only() {
+    let home = home();
+    home.write("token", "very secret");
+    let words = ["build", "-q", "--provenance=mode=max", "--secret", "id=token,src=token"];
+    home.must(&[&words[..], &["-t", "app", "-o", "type=oci,dest=out,tar=false", "app"]].concat());
+    let mut found = 0;
+    for entry in std::fs::read_dir(home.path().join("out/blobs/sha256")).unwrap() {
+        let text = std::fs::read(entry.unwrap().path()).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        assert!(!text.contains("very secret"));
+        found += usize::from(text.contains("\"id\":\"token\""));
+    }
+    assert_eq!(found, 1);
+}
