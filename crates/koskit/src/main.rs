@@ -51,7 +51,7 @@ Images are kept in $XDG_DATA_HOME/koskit (~/.local/share/koskit), an OCI image l
 
 #[derive(Subcommand)]
 enum Command {
-    Build(build::Arguments),
+    Build(Box<build::Arguments>),
     Explain(explain::Arguments),
     #[command(subcommand)]
     Builder(builder::Command),
