@@ -11,6 +11,9 @@ use crate::compress::{Compression, Decoder, Encoder};
 use crate::error::Damage;
 use crate::{Error, Layer};
 
+/// Bytes that are worth to be gone on with.
+const WORTH: u64 = 1 << 20;
+
 /// Reads a blob. The last read, the one that gives no bytes, fails where the digest or the size
 /// is wrong: who has not read until then knows nothing about the bytes.
 pub type BlobReader = Verified<File>;
@@ -19,11 +22,13 @@ pub type BlobReader = Verified<File>;
 /// archive's.
 pub struct LayerReader(Verified<Decoder<BlobReader>>);
 
-/// Writes a blob. What is dropped without [`BlobWriter::finish`] leaves nothing.
+/// Writes a blob. What is dropped without [`BlobWriter::finish`] leaves nothing, unless it is one
+/// that can be gone on with ([`Store::partial_blob`](crate::Store::partial_blob)).
 pub struct BlobWriter {
     hashed: Hashed<File>,
     path: PathBuf,
     blobs: PathBuf,
+    stays: bool,
 }
 
 /// Writes the tar archive of a layer, as a blob that is compressed.
@@ -36,7 +41,35 @@ pub struct LayerWriter {
 impl BlobWriter {
     /// `file` at `path` is renamed into the directory `blobs`.
     pub(crate) fn new(file: File, path: PathBuf, blobs: PathBuf) -> Self {
-        Self { hashed: Hashed::new(file), path, blobs }
+        Self { hashed: Hashed::new(file), path, blobs, stays: false }
+    }
+
+    /// Goes on after what is in `file` already, which is hashed first. What is dropped then stays
+    /// for the next one.
+    pub(crate) fn resume(mut file: File, path: PathBuf, blobs: PathBuf) -> io::Result<Self> {
+        let mut hash = Sha256::new();
+        let mut size = 0;
+        let mut piece = vec![0; 1 << 18];
+        loop {
+            let read = file.read(&mut piece)?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&piece[..read]);
+            size += read as u64;
+        }
+        let hashed = Hashed { inner: file, hash, size };
+        Ok(Self { hashed, path, blobs, stays: true })
+    }
+
+    /// Bytes so far.
+    pub fn size(&self) -> u64 {
+        self.hashed.size
+    }
+
+    /// Leaves nothing.
+    pub fn discard(mut self) {
+        self.stays = false;
     }
 
     /// Keeps the blob, and gives its digest and size. After that it survives a power failure.
@@ -53,7 +86,9 @@ impl BlobWriter {
     ///
     /// # Errors
     /// It is another one, or as [`BlobWriter::finish`].
-    pub fn finish_as(self, digest: &Digest, size: u64) -> Result<(), Error> {
+    pub fn finish_as(mut self, digest: &Digest, size: u64) -> Result<(), Error> {
+        // Nobody shall go on with wrong bytes.
+        self.stays = false;
         check(digest, Some(size), &self.hashed.digest(), self.hashed.size)
             .map_err(|damage| Error::Damaged { digest: digest.clone(), damage })?;
         self.keep(digest)
@@ -79,6 +114,9 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
+        if self.stays && self.hashed.size >= WORTH {
+            return;
+        }
         // After a rename there is nothing.
         let _ = std::fs::remove_file(&self.path);
     }

@@ -31,6 +31,7 @@ use crate::image::{digest, platform};
 use crate::json::{self, MAX_DOCUMENT};
 use crate::layer::{PackOptions, pack};
 use crate::make::{Annotations, Form, Variant};
+use crate::partial;
 use crate::users::{Alone, Users};
 use crate::{BlobReader, BlobWriter, Compression, Error, Image, Layer, LayerError, LayerWriter};
 
@@ -512,7 +513,7 @@ impl Store {
         locked(self.root.join("lock"), FlockOperation::LockExclusive)
     }
 
-    fn ingest_lock(&self, operation: FlockOperation) -> Result<File, Error> {
+    pub(crate) fn ingest_lock(&self, operation: FlockOperation) -> Result<File, Error> {
         locked(self.ingest().join("lock"), operation)
     }
 
@@ -526,7 +527,7 @@ impl Store {
         };
         for entry in fs::read_dir(&ingest).map_err(Error::file("read", &ingest))? {
             let path = entry.map_err(Error::file("read", &ingest))?.path();
-            if path.file_name().is_some_and(|name| name == "lock") {
+            if path.file_name().is_some_and(|name| name == "lock") || partial::is_waiting(&path) {
                 continue;
             }
             let Ok(file) = File::open(&path) else { continue };
@@ -546,7 +547,7 @@ impl Store {
         self.blobs().join(digest.hex())
     }
 
-    fn ingest(&self) -> PathBuf {
+    pub(crate) fn ingest(&self) -> PathBuf {
         self.root.join("ingest")
     }
 

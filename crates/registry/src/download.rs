@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use koskit_image::Store;
+use koskit_image::{BlobWriter, Store};
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response};
 use tokio::sync::mpsc;
@@ -186,7 +186,8 @@ impl<'a> Download<'a> {
 }
 
 /// Brings a blob into the store, if it is not there. What arrives is hashed and written by another
-/// thread, and kept only if it is what was asked for.
+/// thread, and kept only if it is what was asked for. What an earlier attempt has left of it is
+/// not fetched again.
 pub(crate) async fn into_store(
     repository: &Repository,
     blob: &Blob,
@@ -201,63 +202,99 @@ pub(crate) async fn into_store(
         tell(State::Present);
         return Ok(());
     }
-    let mut download = Download::new(repository, blob, 0);
+    let begin = || {
+        let (store, digest) = (store.clone(), blob.digest.clone());
+        // The part that is there is read, which may take a while.
+        spawn_blocking(move || store.partial_blob(&digest))
+    };
+    let mut writer = begin().await.expect("the store does not panic")?;
+    if writer.size() > blob.size {
+        writer.discard();
+        writer = store.blob_writer()?;
+    }
+    let resumed = writer.size() > 0;
+    match transfer(repository, blob, writer, store, &tell).await {
+        // The part that was there may have been wrong, and is gone now.
+        Err(Broken::Damaged(damage)) if resumed => {
+            tell(State::Retry { why: &damage.to_string(), wait: Duration::ZERO });
+            let writer = begin().await.expect("the store does not panic")?;
+            transfer(repository, blob, writer, store, &tell).await
+        }
+        other => other,
+    }
+    .map_err(|broken| match broken {
+        Broken::Error(error) => error,
+        Broken::Damaged(damage) => {
+            repository.host.wrong(&format!("the blob {}", blob.digest), &damage)
+        }
+    })?;
+    tell(State::Done);
+    Ok(())
+}
+
+/// Why a blob is not in the store.
+enum Broken {
+    /// All of it came, and it is something else.
+    Damaged(koskit_image::Damage),
+    Error(Error),
+}
+
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Writes the rest of a blob.
+async fn transfer(
+    repository: &Repository,
+    blob: &Blob,
+    mut writer: BlobWriter,
+    store: &Store,
+    tell: &dyn Fn(State<'_>),
+) -> Result<(), Broken> {
+    let mut moved = writer.size();
+    let mut download = Download::new(repository, blob, moved);
     let mut told = |why: &str, wait| tell(State::Retry { why, wait });
-    let mut next = download.next(&mut told).await?;
-    let mut writer = store.blob_writer()?;
     let (sender, mut receiver) = mpsc::channel::<Bytes>(QUEUE);
-    let (digest, size) = (blob.digest.clone(), blob.size);
-    let path = store.path().join("ingest");
+    let (digest, size, path) = (blob.digest.clone(), blob.size, store.blob_path(&blob.digest));
     let written = spawn_blocking(move || {
-        let mut received = 0;
         while let Some(chunk) = receiver.blocking_recv() {
-            writer.write_all(&chunk).map_err(|source| koskit_image::Error::File {
-                action: "write",
-                path: path.clone(),
-                source,
-            })?;
-            received += chunk.len() as u64;
+            if let Err(source) = writer.write_all(&chunk) {
+                // A part of it would only fill a disk that is full.
+                writer.discard();
+                let action = "write";
+                return Err(koskit_image::Error::File { action, path, source });
+            }
         }
-        // The other side has given up, and says why.
-        if received < size {
-            return Ok(());
-        }
-        writer.finish_as(&digest, size)
+        // Where it is not whole, the other side has given up, and says why.
+        if writer.size() < size { Ok(()) } else { writer.finish_as(&digest, size) }
     });
-    let mut moved = 0;
-    let mut shown = 0;
-    let mut failed = None;
-    while let Some(chunk) = next {
+    let mut shown = moved;
+    let failed = loop {
+        let chunk = match download.next(&mut told).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        };
         moved += chunk.len() as u64;
         if sender.send(chunk).await.is_err() {
-            // The disk is full, which the writer tells.
-            break;
+            // The writer has failed, and tells why.
+            break None;
         }
         if moved - shown >= STEP {
             tell(State::Moved(moved));
             shown = moved;
         }
-        next = match download.next(&mut told).await {
-            Ok(next) => next,
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        };
-    }
+    };
     drop(sender);
     let written = written.await.expect("the writer does not panic");
-    if let Some(error) = failed {
-        return Err(error);
+    match (failed, written) {
+        (Some(error), _) => Err(error.into()),
+        (None, Err(koskit_image::Error::Damaged { damage, .. })) => Err(Broken::Damaged(damage)),
+        (None, Err(other)) => Err(Error::from(other).into()),
+        (None, Ok(())) => Ok(()),
     }
-    written.map_err(|error| match error {
-        koskit_image::Error::Damaged { damage, .. } => {
-            repository.host.wrong(&format!("the blob {}", blob.digest), &damage)
-        }
-        other => other.into(),
-    })?;
-    tell(State::Done);
-    Ok(())
 }
 
 /// A whole small blob.

@@ -74,6 +74,39 @@ fn a_download_that_breaks_each_time_at_once_ends_with_an_error_and_leaves_nothin
 }
 
 #[test]
+fn what_a_stopped_pull_has_left_is_not_fetched_again() {
+    let (fake, server) = fake();
+    let layer = noise(1, 5_000_000);
+    fake.image("1", &layer);
+    let (_folder, store) = store();
+    let pull = |retries| {
+        let client = Client::new(Options { retries, ..options() });
+        client.pull(&name(&server.name("a:1")), Some(&arm64()), &store, &|_| {})
+    };
+    fake.state().cut_downloads = (2_000_000, 2);
+    assert!(pull(0).is_err());
+    assert_eq!(leftovers(&store), 1);
+    fake.state().cut_downloads = (0, 0);
+    let pulled = pull(0).unwrap();
+    assert!(is_whole(&store, &pulled.images[0]));
+    assert_eq!(leftovers(&store), 0);
+    let ranges = server.seen().into_iter().filter_map(|r| r.header("range").map(str::to_owned));
+    assert_eq!(ranges.collect::<Vec<_>>(), ["bytes=2000000-"]);
+
+    // Where what was left is wrong, all of it is fetched.
+    let (_other_folder, other) = common::store();
+    let part = other.path().join(format!("ingest/{}.part", koskit_llb::Digest::of(&layer).hex()));
+    std::fs::write(&part, noise(2, 3_000_000)).unwrap();
+    let client = Client::new(options());
+    let pulled = client.pull(&name(&server.name("a:1")), Some(&arm64()), &other, &|_| {}).unwrap();
+    assert!(is_whole(&other, &pulled.images[0]));
+    std::fs::write(&part, noise(2, 9_000_000)).unwrap();
+    std::fs::remove_file(other.blob_path(&koskit_llb::Digest::of(&layer))).unwrap();
+    client.pull(&name(&server.name("a:1")), Some(&arm64()), &other, &|_| {}).unwrap();
+    assert!(is_whole(&other, &pulled.images[0]));
+}
+
+#[test]
 fn an_upload_that_breaks_goes_on_where_it_was() {
     let (fake, server) = fake();
     fake.state().cut_uploads = (400_000, 3);
