@@ -25,6 +25,28 @@ pub fn bench() -> Result<()> {
     run(cargo().args(["run", "--quiet", "--release", "--locked", "-p", "koskit-bench"]))
 }
 
+/// Holds builds, push and pull against docker and buildah.
+///
+/// # Errors
+/// What keeps it from working; a missing peer is only said.
+pub fn bench_build(rounds: usize, only: Option<&str>, keep: bool) -> Result<()> {
+    packages::install(&[packages::BUILD, packages::SDK, packages::TEST])?;
+    run(cargo().args(["build", "--quiet", "--release", "--locked", "-p", "koskit"]))?;
+    if let Err(why) = crate::peers::make() {
+        eprintln!("=> without docker and buildah: {why:#}");
+    }
+    let mut bench = cargo();
+    bench.args(["run", "--quiet", "--release", "--locked", "-p", "koskit-bench"]);
+    bench.args(["--bin", "koskit-bench-build", "--", "--rounds", &rounds.to_string()]);
+    if let Some(only) = only {
+        bench.args(["--only", only]);
+    }
+    if keep {
+        bench.arg("--keep");
+    }
+    run(&mut bench)
+}
+
 fn set_up() -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::SDK])?;
     platform::build()?;

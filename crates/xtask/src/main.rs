@@ -51,7 +51,10 @@ enum Command {
     /// Build target/release/koskit, and all that a machine boots with
     Build,
     /// Count the instructions from the machine's reset to the end of hello; writes bench/results
-    Bench,
+    Bench {
+        #[command(subcommand)]
+        what: Option<Bench>,
+    },
     /// Make and import the SDK's images, and those that examples/ begin with
     Sdk,
     /// Make the root of Debian's newest docker and buildah that tests and benchmarks compare with
@@ -75,6 +78,22 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum Bench {
+    /// Build, push and pull beside docker and buildah, as far as this machine can have them
+    Build {
+        /// How often each thing is done; the table has the medians
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Only some of six, wide, changed and transfer, with commas between
+        #[arg(long)]
+        only: Option<String>,
+        /// Also write the table to bench/results
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,7 +107,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::demo(),
-        Command::Bench => demo::bench(),
+        Command::Bench { what: None } => demo::bench(),
+        Command::Bench { what: Some(Bench::Build { rounds, only, keep }) } => {
+            demo::bench_build(rounds, only.as_deref(), keep)
+        }
         Command::Build => platform::build(),
         Command::Kernel { twice } => {
             packages::install(&[packages::BUILD])?;

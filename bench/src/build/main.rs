@@ -1,0 +1,220 @@
+//! `./x bench build`: koskit beside docker and buildah, the same builds one after the other.
+//!
+//! Each case is done several times, and each time by every tool in turn, so that a busy moment of
+//! the machine meets all of them; the figure is the median. What must not be in a figure, as the
+//! unpacking of the base image, is done before. All tools get the same context, the same
+//! Dockerfile, an image store of their own that is kept on the same disk, and no network.
+//!
+//! - *six steps, cold*: a Debian base, COPY, three RUN, COPY --from into scratch; a file that all
+//!   steps depend on is another one each time.
+//! - *six steps, cached*: the same again.
+//! - *wide*: 40 stages that do not need each other, and one that copies from all of them.
+//! - *changed file*: COPY of a 1 GiB context of 20,000 files, of which one has changed.
+//! - *push*, *pull*: 500 MB that do not compress, in five layers, to and from an empty registry on
+//!   127.0.0.1.
+
+mod context;
+mod report;
+mod tools;
+
+use anyhow::{Context, Result, ensure};
+use koskit_tests::registry::Registry;
+use koskit_tests::{Docker, Home, Peers, root};
+use report::{Case, Report};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use tools::{Ran, Tool};
+
+/// Rounds where nothing else is asked for.
+const ROUNDS: usize = 5;
+/// Where contexts and the base are kept between runs.
+const FOLDER: &str = "target/bench";
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let value = |name: &str| {
+        let at = words.iter().position(|word| word == name)?;
+        words.get(at + 1).cloned()
+    };
+    let rounds = value("--rounds").map_or(Ok(ROUNDS), |text| text.parse()).context("--rounds")?;
+    let only: Option<Vec<String>> =
+        value("--only").map(|text| text.split(',').map(str::to_owned).collect());
+    let wanted = |case: &str| only.as_ref().is_none_or(|only| only.iter().any(|o| o == case));
+
+    let folder = root().join(FOLDER);
+    fs::create_dir_all(&folder)?;
+    let home = Home::new();
+    let peers = Peers::enter();
+    let docker = peers.is_ok().then(Docker::start).and_then(Result::ok);
+    let mut tools = vec![Tool::Koskit(&home)];
+    tools.extend(docker.as_ref().map(Tool::Docker));
+    tools.extend(peers.as_ref().ok().map(Tool::Buildah));
+    let mut report = Report::new(&tools);
+    if let Err(why) = &peers {
+        println!("docker and buildah are not measured: {why}");
+    }
+
+    give_base(&folder, &home, &tools)?;
+    let bench = Bench { folder: &folder, tools: &tools, rounds };
+    if wanted("six") {
+        let (cold, cached) = bench.six()?;
+        report.add(cold);
+        report.add(cached);
+    }
+    if wanted("wide") {
+        report.add(bench.wide()?);
+    }
+    if wanted("changed") {
+        report.add(bench.changed()?);
+    }
+    if wanted("transfer") {
+        let cases = bench.transfer(&home)?;
+        report.cases.extend(cases);
+    }
+    print!("{}", report.text());
+    report.write(&folder.join("build"))?;
+    if words.iter().any(|word| word == "--keep") {
+        report.write(&root().join("bench/results/build"))?;
+    }
+    Ok(())
+}
+
+/// Makes the base image and gives it to all tools, unpacked.
+fn give_base(folder: &Path, home: &Home, tools: &[Tool<'_>]) -> Result<()> {
+    let files = folder.join("base");
+    if !files.join("rootfs/bin/sh").exists() {
+        eprintln!("=> make the base image of Debian packages");
+        let _ = fs::remove_dir_all(&files);
+        fs::create_dir_all(&files)?;
+        let mut command = Command::new("mmdebstrap");
+        command.args(["--mode=root", "--variant=minbase", "--format=directory"]);
+        command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
+        let done = command.arg("stable").arg(files.join("rootfs")).output();
+        let done = done.context("cannot start mmdebstrap")?;
+        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let _ = fs::remove_dir_all(files.join("rootfs/dev"));
+        fs::write(files.join("Dockerfile"), "FROM scratch\nCOPY rootfs /\n")?;
+    }
+    let archive = home.path().join("base.tar");
+    let koskit = Tool::Koskit(home);
+    let mut command = koskit.build("bench-base", &files);
+    command.arg(format!("--output=type=oci,dest={}", archive.display()));
+    tools::must(command)?;
+    for tool in &tools[1..] {
+        tools::must(tool.load(&archive))?;
+    }
+    // Nobody unpacks it within a figure.
+    let warm = context::written(folder, "warm", "FROM bench-base\nRUN true\n")?;
+    for tool in tools {
+        tools::must(tool.build("bench-warm", &warm))?;
+    }
+    Ok(())
+}
+
+struct Bench<'a> {
+    folder: &'a Path,
+    tools: &'a [Tool<'a>],
+    rounds: usize,
+}
+
+impl Bench<'_> {
+    /// One case: each round is prepared, then done by all tools.
+    fn case(
+        &self,
+        name: &str,
+        goal: f64,
+        mut prepare: impl FnMut(usize) -> Result<()>,
+        command: impl Fn(&Tool<'_>) -> Command,
+    ) -> Result<Case> {
+        let mut case = Case::new(name, goal, self.tools.len());
+        for round in 0..self.rounds {
+            prepare(round)?;
+            for (place, tool) in self.tools.iter().enumerate() {
+                case.add(place, tools::measure(command(tool))?);
+            }
+        }
+        Ok(case)
+    }
+
+    fn six(&self) -> Result<(Case, Case)> {
+        let context = context::written(self.folder, "six", context::SIX)?;
+        let build = |tool: &Tool<'_>| tool.build("bench-six", &context);
+        let nonce = |_| context::nonce(&context.join("src/nonce"));
+        fs::create_dir_all(context.join("src"))?;
+        fs::write(context.join("src/main.c"), "int main(void) { return 0; }\n")?;
+        let cold = self.case("six steps, cold", 0.5, nonce, build)?;
+        let cached = self.case("six steps, cached", 0.1, |_| Ok(()), build)?;
+        Ok((cold, cached))
+    }
+
+    fn wide(&self) -> Result<Case> {
+        let context = context::written(self.folder, "wide", &context::wide(40))?;
+        let build = |tool: &Tool<'_>| tool.build("bench-wide", &context);
+        self.case("40 stages, cold", 0.6, |_| context::nonce(&context.join("nonce")), build)
+    }
+
+    fn changed(&self) -> Result<Case> {
+        let context = context::written(self.folder, "large", "FROM scratch\nCOPY files /files\n")?;
+        context::files(&context.join("files"), 20_000, 1 << 30)?;
+        let build = |tool: &Tool<'_>| tool.build("bench-large", &context);
+        for tool in self.tools {
+            tools::must(build(tool))?;
+        }
+        let change = |_| context::nonce(&context.join("files/17/42"));
+        self.case("1 GiB, one file changed", 0.3, change, build)
+    }
+
+    /// Push and pull, by those who can.
+    fn transfer(&self, home: &Home) -> Result<Vec<Case>> {
+        let context = context::written(self.folder, "layers", &context::layers(5))?;
+        for layer in 0..5 {
+            context::random(&context.join(layer.to_string()), 100_000_000, layer)?;
+        }
+        let archive = home.path().join("layers.tar");
+        let mut command = self.tools[0].build("bench-layers", &context);
+        command.arg(format!("--output=type=oci,dest={}", archive.display()));
+        tools::must(command)?;
+        for tool in &self.tools[1..] {
+            tools::must(tool.load(&archive))?;
+        }
+        fs::remove_file(&archive)?;
+        let mut push = Case::new("push of 500 MB", 0.8, self.tools.len());
+        let mut pull = Case::new("pull of 500 MB", 0.8, self.tools.len());
+        for _ in 0..self.rounds {
+            for (place, tool) in self.tools.iter().enumerate() {
+                // It must not know any of the layers.
+                let Some(registry) = Registry::start() else { return Ok(Vec::new()) };
+                let name = registry.name("bench-layers:latest");
+                let (measured, pulled) = transfer(tool, &name)?;
+                push.add(place, measured);
+                pull.add(place, pulled);
+            }
+        }
+        Ok(vec![push, pull])
+    }
+}
+
+/// Pushes to a registry, and pulls into an empty store.
+fn transfer(tool: &Tool<'_>, name: &str) -> Result<(Ran, Ran)> {
+    for command in tool.name("bench-layers", name) {
+        tools::must(command)?;
+    }
+    let pushed = tools::measure(tool.push(name))?;
+    let elsewhere = Home::new();
+    let pulled = match tool {
+        Tool::Koskit(_) => tools::measure(Tool::Koskit(&elsewhere).pull(name))?,
+        Tool::Docker(_) | Tool::Buildah(_) => {
+            // Those have one store; nothing of the image may stay in it.
+            for command in tool.forget(&["bench-layers", name]) {
+                tools::must(command)?;
+            }
+            let pulled = tools::measure(tool.pull(name))?;
+            for command in tool.name(name, "bench-layers") {
+                tools::must(command)?;
+            }
+            pulled
+        }
+    };
+    Ok((pushed, pulled))
+}
