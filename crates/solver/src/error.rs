@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::exec::ExecError;
 use crate::files::FileError;
 use crate::namespace::NamespaceError;
+use crate::portable::CacheError;
 use crate::snapshot::SnapshotError;
 
 /// Why a build failed, and at which of its steps.
@@ -108,6 +109,9 @@ pub enum Problem {
         #[source]
         source: io::Error,
     },
+    /// An imported cache whose layers cannot be had.
+    #[error(transparent)]
+    Import(#[from] CacheError),
     /// There is no way to mount file systems.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),

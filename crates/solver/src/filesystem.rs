@@ -38,11 +38,15 @@ enum Part {
     Image(Arc<Image>, usize),
     /// What a step, or several, made.
     Made(Snapshot),
+    /// A step that has changed nothing, and left no layer.
+    Nothing,
 }
 
 #[derive(Debug)]
 struct Image {
     layers: Vec<Layer>,
+    /// Whether steps made them, elsewhere.
+    imported: bool,
     /// All layers as directories.
     snapshot: Mutex<Option<Snapshot>>,
 }
@@ -51,8 +55,12 @@ struct Image {
 pub(crate) enum Piece {
     /// It came with an image.
     Image(Layer),
+    /// A step made it, elsewhere.
+    Imported(Layer),
     /// A step made it: a snapshot of this layer alone.
     Made(Snapshot),
+    /// A step left none.
+    Nothing,
 }
 
 /// A directory of the user's.
@@ -78,7 +86,10 @@ impl Layers {
         let id = ids.fold(KeyBuilder::new("image"), KeyBuilder::with).finish();
         let parts = match layers.is_empty() {
             true => Vec::new(),
-            false => vec![Part::Image(Arc::new(Image { layers, snapshot: Mutex::new(None) }), 0)],
+            false => vec![Part::Image(
+                Arc::new(Image { layers, imported: false, snapshot: Mutex::new(None) }),
+                0,
+            )],
         };
         Self { id, parts }
     }
@@ -88,6 +99,34 @@ impl Layers {
     pub fn made(id: Digest, base: &Self, snapshot: &Snapshot) -> Self {
         let mut parts = base.parts.clone();
         parts.push(Part::Made(snapshot.above(base.depth())));
+        Self { id, parts }
+    }
+
+    /// What a step has made of a base elsewhere: all layers, the lowest first, none of which is
+    /// unpacked.
+    pub fn imported(id: Digest, base: &Self, layers: Vec<Layer>) -> Self {
+        let mut below = Vec::new();
+        let mut known = true;
+        for piece in base.pieces() {
+            match piece {
+                Piece::Image(layer) | Piece::Imported(layer) => below.push(layer.diff_id),
+                Piece::Nothing => {}
+                Piece::Made(_) => known = false,
+            }
+        }
+        let same = layers.iter().map(|layer| &layer.diff_id).zip(&below).all(|(a, b)| a == b);
+        let (from, count) = match known && same && below.len() <= layers.len() {
+            true => (below.len(), layers.len()),
+            // It was made on other layers than those that are here: they come with it.
+            false => (0, layers.len()),
+        };
+        let mut parts = if from == 0 && count > 0 { Vec::new() } else { base.parts.clone() };
+        if from == count {
+            parts.push(Part::Nothing);
+        } else {
+            let image = Image { layers, imported: true, snapshot: Mutex::new(None) };
+            parts.push(Part::Image(Arc::new(image), from));
+        }
         Self { id, parts }
     }
 
@@ -113,6 +152,7 @@ impl Layers {
                         rest.push(Part::Image(Arc::clone(image), start + below.len()));
                     }
                 }
+                (Part::Nothing, Part::Nothing) => {}
                 (Part::Made(below), Part::Made(snapshot)) if below.begins(snapshot) => {
                     if below.depth() < snapshot.depth() {
                         rest.push(Part::Made(snapshot.above(below.depth())));
@@ -134,6 +174,7 @@ impl Layers {
         let depth = |part: &Part| match part {
             Part::Image(image, from) => image.layers.len() - from,
             Part::Made(snapshot) => snapshot.depth(),
+            Part::Nothing => 0,
         };
         self.parts.iter().map(depth).sum()
     }
@@ -148,6 +189,7 @@ impl Layers {
         let parts = self.parts.iter().map(|part| match part {
             Part::Image(image, from) => Ok(image.snapshot(snapshots, store, fetch)?.above(*from)),
             Part::Made(snapshot) => Ok(snapshot.clone()),
+            Part::Nothing => Ok(Snapshot::scratch()),
         });
         let parts = parts.collect::<Result<Vec<_>, Problem>>()?;
         Ok(snapshots.stack(&parts)?)
@@ -159,9 +201,11 @@ impl Layers {
         for part in &self.parts {
             match part {
                 Part::Image(image, from) => {
-                    pieces.extend(image.layers[*from..].iter().cloned().map(Piece::Image));
+                    let kind = if image.imported { Piece::Imported } else { Piece::Image };
+                    pieces.extend(image.layers[*from..].iter().cloned().map(kind));
                 }
                 Part::Made(snapshot) => pieces.extend(snapshot.each().map(Piece::Made)),
+                Part::Nothing => pieces.push(Piece::Nothing),
             }
         }
         pieces

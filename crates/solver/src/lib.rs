@@ -30,6 +30,7 @@ mod hashes;
 pub mod namespace;
 mod ops;
 mod overlay;
+pub mod portable;
 pub mod rooted;
 mod schedule;
 pub mod snapshot;

@@ -8,7 +8,7 @@ mod merge;
 mod source;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use koskit_llb::{Graph, Inputs, pb};
@@ -16,6 +16,7 @@ use koskit_llb::{Graph, Inputs, pb};
 use crate::exec::Cancel;
 use crate::filesystem::FileSystem;
 use crate::hashes::Hashes;
+use crate::portable::Records;
 use crate::solver::{Options, Solver};
 use crate::{Event, Problem, schedule};
 
@@ -32,6 +33,8 @@ pub(crate) struct Build<'a> {
     pub cores: usize,
     /// How many build ops this is in.
     pub depth: usize,
+    /// What was made, and what was known.
+    pub records: &'a Mutex<Records>,
 }
 
 /// The results of all vertices, or the first one that failed.

@@ -66,6 +66,7 @@ use crate::overlay::Overlay;
 pub use claim::Claim;
 pub(crate) use claim::same;
 pub use gc::{Filter, Kind, Limits, Prune, Usage};
+pub(crate) use layers::bring;
 use lease::Lease;
 use record::{Record, layer_name, read_json};
 use trust::Flushed;

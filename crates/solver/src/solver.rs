@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use koskit_image::{Compression, Fetch, Layer, Store};
 use koskit_llb::{Edge, Graph, Inputs};
@@ -11,8 +11,9 @@ use crate::cache::Aliases;
 use crate::exec::Cancel;
 use crate::hashes::Hashes;
 use crate::ops::Build;
-use crate::snapshot::Snapshots;
-use crate::{Event, SolveError, namespace};
+use crate::portable::{CacheExport, Import, Mode, Records};
+use crate::snapshot::{Snapshots, bring};
+use crate::{Event, Problem, SolveError, namespace};
 
 /// Builds graphs. Any number of processes may use the same store and the same cache at once.
 #[derive(Clone)]
@@ -21,6 +22,7 @@ pub struct Solver {
     pub(crate) snapshots: Snapshots,
     pub(crate) aliases: Aliases,
     pub(crate) fetch: Option<Arc<dyn Fetch>>,
+    pub(crate) imports: Arc<Vec<Import>>,
 }
 
 /// How a graph is built.
@@ -82,7 +84,13 @@ impl Solver {
             namespace::enter()?;
             let snapshots = Snapshots::open(cache)?;
             let aliases = Aliases::open(snapshots.path().join("keys"))?;
-            Ok(Self { store: store.clone(), snapshots, aliases, fetch: None })
+            Ok(Self {
+                store: store.clone(),
+                snapshots,
+                aliases,
+                fetch: None,
+                imports: Arc::default(),
+            })
         };
         open(&cache.into()).map_err(|problem| SolveError { vertex: None, problem })
     }
@@ -92,6 +100,12 @@ impl Solver {
     #[must_use]
     pub fn with_fetch(self, fetch: Arc<dyn Fetch>) -> Self {
         Self { fetch: Some(fetch), ..self }
+    }
+
+    /// A solver that also takes results from caches of other places, the first of them first.
+    #[must_use]
+    pub fn with_imports(self, imports: Vec<Import>) -> Self {
+        Self { imports: Arc::new(imports), ..self }
     }
 
     /// Builds a graph, and tells what happens meanwhile. `tell` is called from several threads.
@@ -120,12 +134,36 @@ impl Solver {
         options: &Options,
         tell: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<Vec<Solved>, SolveError> {
+        self.solve_recorded(graph, inputs, options, tell).map(|(solved, _)| solved)
+    }
+
+    /// Builds all results of a graph, and tells what all steps came to, for [`Solver::export`].
+    ///
+    /// # Errors
+    /// As [`Solver::solve`].
+    pub fn solve_recorded(
+        &self,
+        graph: &Graph,
+        inputs: &Inputs,
+        options: &Options,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<(Vec<Solved>, Records), SolveError> {
+        let records = &Mutex::new(Records { options: options.clone(), ..Records::default() });
         let cancel = &Cancel::default();
         let hashes = &Arc::new(Hashes::load(self.snapshots.path().join("hashes")));
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).get();
-        let depth = 0;
-        let build =
-            Build { solver: self, graph, inputs, options, tell, hashes, cancel, cores, depth };
+        let build = Build {
+            solver: self,
+            graph,
+            inputs,
+            options,
+            tell,
+            hashes,
+            cancel,
+            cores,
+            depth: 0,
+            records,
+        };
         let done = build.run();
         hashes.save();
         let nobody = |problem| SolveError { vertex: None, problem };
@@ -145,8 +183,45 @@ impl Solver {
             flushed.map_err(|error| nobody(error.into()))?;
             // The image is built; what cannot be removed now is no failure of the build.
             let _ = self.snapshots.clean_up(&self.store);
-            Ok(solved)
+            let records = records.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok((solved, records.clone()))
         })
+    }
+
+    /// Makes a cache of what a build came to, to be used elsewhere. The layers of all its results
+    /// are in the store after this, fetched and packed where they must be.
+    ///
+    /// # Errors
+    /// A layer cannot be fetched or packed.
+    pub fn export(
+        &self,
+        records: &Records,
+        solved: &[&Solved],
+        mode: Mode,
+    ) -> Result<CacheExport, SolveError> {
+        let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).get();
+        let export = || -> Result<CacheExport, Problem> {
+            let mut results = Vec::new();
+            for (key, layers) in &records.results {
+                if mode == Mode::Min
+                    && !solved.iter().any(|solved| layers.depth() <= solved.changed.len())
+                {
+                    continue;
+                }
+                let packed = self.pack(layers, &records.options, jobs, &Cancel::default())?;
+                let packed: Vec<Layer> = packed.into_iter().flatten().collect();
+                let begins = |solved: &&Solved| solved.layers.starts_with(&packed);
+                if mode == Mode::Max || solved.iter().any(|solved| begins(solved)) {
+                    results.push((key.clone(), packed));
+                }
+            }
+            for layer in results.iter().flat_map(|(_, layers)| layers) {
+                bring(&self.store, layer, self.fetch.as_deref())?;
+            }
+            let aliases = records.aliases.iter().map(|(a, b)| (a.clone(), b.clone()));
+            Ok(CacheExport::new(results, aliases))
+        };
+        export().map_err(|problem| SolveError { vertex: None, problem })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all kinds of steps need: keys, results that are known, and results that are kept.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use koskit_image::Layer;
 use koskit_image::layer::PackOptions;
@@ -10,13 +10,13 @@ use prost::Message as _;
 
 use crate::Problem;
 use crate::cache::KeyBuilder;
-use crate::exec::ExecError;
+use crate::exec::{Cancel, ExecError};
 use crate::files::{Changes, Filter, Find, Root, Target};
 use crate::filesystem::{Context, FileSystem, Layers, Piece};
 use crate::ops::Build;
 use crate::schedule;
 use crate::snapshot::{Active, Claim, Snapshot};
-use crate::solver::Solved;
+use crate::solver::{Options, Solved, Solver};
 
 impl Build<'_> {
     /// The result of a step that was done before, unless it is to be done again.
@@ -29,10 +29,48 @@ impl Build<'_> {
         if self.anew(vertex) {
             return Ok(None);
         }
-        let key = self.solver.aliases.get(key).unwrap_or_else(|| key.clone());
-        let known = self.solver.snapshots.get(&key)?;
+        let own = self.alias(key).unwrap_or_else(|| key.clone());
+        let known = self.solver.snapshots.get(&own)?;
         let known = known.filter(|known| known.depth() == base.depth() + 1);
-        Ok(known.map(|snapshot| made_of(base, key, snapshot)))
+        if let Some(snapshot) = known {
+            return Ok(Some(self.recorded(Layers::made(own, base, &snapshot))));
+        }
+        for import in &*self.solver.imports {
+            if let Some(layers) = import.get(&own, &self.solver.store)? {
+                return Ok(Some(self.recorded(Layers::imported(own, base, layers))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The key that a name stands for, here or in an imported cache.
+    pub fn alias(&self, name: &Digest) -> Option<Digest> {
+        let found =
+            self.solver.aliases.get(name).or_else(|| {
+                self.solver.imports.iter().find_map(|import| import.alias(name).cloned())
+            });
+        if let Some(key) = &found {
+            self.record_alias(name, key);
+        }
+        found
+    }
+
+    /// Notes that a name stands for a key, also for the next time.
+    pub fn remember(&self, name: &Digest, key: &Digest) -> Result<(), Problem> {
+        self.record_alias(name, key);
+        self.solver.aliases.put(name, key)
+    }
+
+    fn record_alias(&self, name: &Digest, key: &Digest) {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.aliases.insert(name.clone(), key.clone());
+    }
+
+    fn recorded(&self, layers: Layers) -> FileSystem {
+        let layers = Arc::new(layers);
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.results.insert(layers.id.clone(), Arc::clone(&layers));
+        FileSystem::Layers(layers)
     }
 
     /// Waits until no other step, of this build or of another one, does what a key stands for:
@@ -58,13 +96,13 @@ impl Build<'_> {
         active.describe(vertex.name());
         if !self.anew(vertex) {
             let made = active.commit(&key)?;
-            return Ok(made_of(base, key, made));
+            return Ok(self.recorded(Layers::made(key, base, &made)));
         }
         // The one that there may be with this key is not what was made now.
         let own = KeyBuilder::new("again").with(key.as_str()).with_nonce().finish();
         let made = active.commit(&own)?;
-        self.solver.aliases.put(&key, &own)?;
-        Ok(made_of(base, own, made))
+        self.remember(&key, &own)?;
+        Ok(self.recorded(Layers::made(own, base, &made)))
     }
 
     /// Whether a step is done even if its result is known.
@@ -119,36 +157,47 @@ impl Build<'_> {
 
     /// The layers of what was wanted, in the store.
     pub fn result(&self, file_system: &FileSystem) -> Result<Solved, Problem> {
-        let snapshots = &self.solver.snapshots;
-        let options =
-            PackOptions { latest: Some(self.options.epoch), compression: self.options.compression };
-        let pieces = self.layers(file_system)?.pieces();
-        // Each piece is packed by itself, so several are at once.
+        let layers = self.layers(file_system)?;
         let jobs = self.options.jobs.map_or(self.cores, NonZeroUsize::get);
-        let done = schedule::run(
-            &vec![Vec::new(); pieces.len()],
-            jobs,
-            self.cancel,
-            |index, _: &dyn Fn(usize) -> Arc<Option<Layer>>| match &pieces[index] {
-                // What an image brought belongs to it, even if it is empty.
-                Piece::Image(layer) => Ok(Some(layer.clone())),
-                Piece::Made(snapshot) if snapshots.changed(snapshot)?.contains(&true) => {
-                    Ok(snapshots.layers(&self.solver.store, snapshot, &options)?.pop())
-                }
-                Piece::Made(_) => Ok::<_, Problem>(None),
-            },
-        );
-        let layers = done.map_err(|(_, problem)| problem)?;
+        let packed = self.solver.pack(&layers, self.options, jobs, self.cancel)?;
+        let pieces = layers.pieces();
         let base = pieces.iter().take_while(|piece| matches!(piece, Piece::Image(_))).count();
         let mut solved = Solved { base, ..Solved::default() };
-        for layer in layers {
+        for layer in packed {
             solved.changed.push(layer.is_some());
-            solved.layers.extend((*layer).clone());
+            solved.layers.extend(layer);
         }
         Ok(solved)
     }
 }
 
-fn made_of(base: &Layers, key: Digest, snapshot: Snapshot) -> FileSystem {
-    FileSystem::Layers(Arc::new(Layers::made(key, base, &snapshot)))
+impl Solver {
+    /// For each piece of a file system, its layer in the store, if there is one. Each is packed by
+    /// itself, so several are at once.
+    pub(crate) fn pack(
+        &self,
+        layers: &Layers,
+        options: &Options,
+        jobs: usize,
+        cancel: &Cancel,
+    ) -> Result<Vec<Option<Layer>>, Problem> {
+        let (latest, compression) = (Some(options.epoch), options.compression);
+        let pack = PackOptions { latest, compression };
+        let pieces = layers.pieces();
+        let done = schedule::run(
+            &vec![Vec::new(); pieces.len()],
+            jobs,
+            cancel,
+            |index, _: &dyn Fn(usize) -> Arc<Option<Layer>>| match &pieces[index] {
+                // What an image brought belongs to it, even if it is empty.
+                Piece::Image(layer) | Piece::Imported(layer) => Ok(Some(layer.clone())),
+                Piece::Made(snapshot) if self.snapshots.changed(snapshot)?.contains(&true) => {
+                    Ok(self.snapshots.layers(&self.store, snapshot, &pack)?.pop())
+                }
+                Piece::Made(_) | Piece::Nothing => Ok::<_, Problem>(None),
+            },
+        );
+        let layers = done.map_err(|(_, problem)| problem)?;
+        Ok(layers.iter().map(|layer| (**layer).clone()).collect())
+    }
 }

@@ -104,7 +104,7 @@ impl Build<'_> {
         let names = names.collect::<Option<Vec<_>>>();
         let alias =
             names.map(|all| all.iter().fold(key.clone(), |k, id| k.with(id.as_str())).finish());
-        if let Some(key) = alias.as_ref().and_then(|alias| self.solver.aliases.get(alias)) {
+        if let Some(key) = alias.as_ref().and_then(|alias| self.alias(alias)) {
             if let Some(made) = self.known(vertex, &base, &key)? {
                 return Ok(Outcome { outputs: vec![made], cached: true });
             }
@@ -118,7 +118,7 @@ impl Build<'_> {
         let ownership = self.solver.snapshots.ownership();
         let (found, key) = op.find(&inputs, key, &mount, ownership)?;
         let remember = || match &alias {
-            Some(alias) => self.solver.aliases.put(alias, &key),
+            Some(alias) => self.remember(alias, &key),
             None => Ok(()),
         };
         if let Some(made) = self.known(vertex, &base, &key)? {

@@ -93,7 +93,7 @@ impl World {
         fs::write(path, text).unwrap();
     }
 
-    fn graph(&self, text: &str) -> (Graph, ImageConfig) {
+    pub(crate) fn graph(&self, text: &str) -> (Graph, ImageConfig) {
         let options = frontend::Options {
             target_platform: Platform::host(),
             context: frontend::Context::Local {
