@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use export::{CacheExport, Mode, Records};
+pub use import::ReadBlob;
 
 /// The type of a cache's configuration.
 pub const CONFIG_TYPE: &str = "application/vnd.buildkit.cacheconfig.v0";

@@ -54,6 +54,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use koskit_image::LayerError;
 use koskit_image::layer::Ownership;
@@ -207,6 +208,7 @@ impl Snapshots {
     }
 
     /// Writes all that was made to the disk, if there is any, so that it survives a power failure.
+    /// If that would take long it is left to [`Snapshots::flush_earlier`] of a later build.
     ///
     /// # Errors
     /// The disk is full, or fails.
@@ -214,7 +216,27 @@ impl Snapshots {
         if !self.shared.made.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
+        let late = self.root.join("unflushed");
+        if trust::is_long() {
+            return fs::write(&late, "").map_err(failed("write", &late));
+        }
         trust::flush(&self.root).map_err(failed("write", &self.root))
+    }
+
+    /// Begins to write what an earlier build has left, in a thread of its own: the kernel has
+    /// written most of it, and who ends meanwhile leaves it to the next one.
+    pub fn flush_earlier(&self) {
+        let late = self.root.join("unflushed");
+        let old = |time: SystemTime| time.elapsed().is_ok_and(|age| age > trust::WRITTEN);
+        if !fs::metadata(&late).and_then(|metadata| metadata.modified()).is_ok_and(old) {
+            return;
+        }
+        let root = Arc::clone(&self.root);
+        std::thread::spawn(move || {
+            if trust::flush(&root).is_ok() {
+                let _ = fs::remove_file(&late);
+            }
+        });
     }
 
     /// The directory for other things that are kept for the same users, as the contents of cache

@@ -148,6 +148,7 @@ impl Solver {
         options: &Options,
         tell: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<(Vec<Solved>, Records), SolveError> {
+        self.snapshots.flush_earlier();
         let records = &Mutex::new(Records { options: options.clone(), ..Records::default() });
         let cancel = &Cancel::default();
         let hashes = &Arc::new(Hashes::load(self.snapshots.path().join("hashes")));
@@ -211,7 +212,7 @@ impl Solver {
                 let packed = self.pack(layers, &records.options, jobs, &Cancel::default())?;
                 let packed: Vec<Layer> = packed.into_iter().flatten().collect();
                 let begins = |solved: &&Solved| solved.layers.starts_with(&packed);
-                if mode == Mode::Max || solved.iter().any(|solved| begins(solved)) {
+                if mode == Mode::Max || solved.iter().any(begins) {
                     results.push((key.clone(), packed));
                 }
             }

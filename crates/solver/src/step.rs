@@ -56,7 +56,7 @@ impl Build<'_> {
     }
 
     /// Notes that a name stands for a key, also for the next time.
-    pub fn remember(&self, name: &Digest, key: &Digest) -> Result<(), Problem> {
+    pub fn put_alias(&self, name: &Digest, key: &Digest) -> Result<(), Problem> {
         self.record_alias(name, key);
         self.solver.aliases.put(name, key)
     }
@@ -101,7 +101,7 @@ impl Build<'_> {
         // The one that there may be with this key is not what was made now.
         let own = KeyBuilder::new("again").with(key.as_str()).with_nonce().finish();
         let made = active.commit(&own)?;
-        self.remember(&key, &own)?;
+        self.put_alias(&key, &own)?;
         Ok(self.recorded(Layers::made(own, base, &made)))
     }
 

@@ -118,7 +118,7 @@ impl Build<'_> {
         let ownership = self.solver.snapshots.ownership();
         let (found, key) = op.find(&inputs, key, &mount, ownership)?;
         let remember = || match &alias {
-            Some(alias) => self.remember(alias, &key),
+            Some(alias) => self.put_alias(alias, &key),
             None => Ok(()),
         };
         if let Some(made) = self.known(vertex, &base, &key)? {

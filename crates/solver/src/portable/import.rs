@@ -38,23 +38,23 @@ struct Entry {
     annotations: HashMap<String, String>,
 }
 
+/// Gives a small blob, of at most so many bytes.
+pub type ReadBlob<'a> =
+    &'a dyn Fn(&oci::Descriptor, u64) -> Result<Vec<u8>, Box<dyn StdError + Send + Sync>>;
+
 impl Import {
-    /// Reads a cache from its manifest. `blob` gives a small blob, of at most so many bytes.
+    /// Reads a cache from its manifest.
     ///
     /// # Errors
     /// It is no cache, or a part of it cannot be read.
-    pub fn read(
-        manifest: &[u8],
-        origin: Origin,
-        blob: &dyn Fn(&oci::Descriptor, u64) -> Result<Vec<u8>, Box<dyn StdError + Send + Sync>>,
-    ) -> Result<Self, CacheError> {
+    pub fn read(manifest: &[u8], origin: Origin, blob: ReadBlob<'_>) -> Result<Self, CacheError> {
         let what = origin.shown();
         let invalid = |why: String| CacheError::Invalid { what: what.clone(), why };
         let manifest: Manifest =
             serde_json::from_slice(manifest).map_err(|e| invalid(e.to_string()))?;
         let is_config = |entry: &&Entry| entry.media_type == CONFIG_TYPE;
-        let configs = manifest.config.iter().chain(&manifest.manifests);
-        let Some(config) = configs.filter(is_config).next_back() else {
+        let mut configs = manifest.config.iter().chain(&manifest.manifests);
+        let Some(config) = configs.rfind(is_config) else {
             return Err(invalid(format!("it has no configuration of the type {CONFIG_TYPE}")));
         };
         let digest: Digest = config.digest.parse().map_err(|e| invalid(format!("{e}")))?;
@@ -72,7 +72,7 @@ impl Import {
         let blobs = manifest.layers.into_iter().chain(manifest.manifests);
         let blobs: HashMap<String, Entry> =
             blobs.map(|entry| (entry.digest.clone(), entry)).collect();
-        let layers = config.layers.iter().map(|layer| Some(full(layer, blobs.get(&layer.blob)?)?));
+        let layers = config.layers.iter().map(|layer| full(layer, blobs.get(&layer.blob)?));
         Self::new(&config, &layers.collect::<Vec<_>>(), origin)
     }
 

@@ -1,10 +1,13 @@
 //! Which snapshots are whole after the machine has crashed.
 //!
 //! To flush each snapshot to the disk would cost more than most steps do. So nothing is flushed
-//! while a build runs, and its whole file system once at the end. `flushed.json` says for each
-//! boot of the machine until when that was done. What was made in the boot that still runs is
-//! whole in any case; of another boot it is if it was made before its last flush. What is not is
-//! made again.
+//! while a build runs, and its whole file system once at the end. Where that would take long,
+//! since much waits to be written, by this build or by others, a later build does it: until then
+//! the kernel has written most of it by itself.
+//!
+//! `flushed.json` says for each boot of the machine until when that was done. What was made in the
+//! boot that still runs is whole in any case; of another boot it is if it was made before its last
+//! flush. What is not is made again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,6 +18,11 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+/// More bytes than this that wait to be written are not waited for: a tenth of a second, on a
+/// disk that is not slow.
+const MAX_DIRTY: u64 = 32 << 20;
+/// How long the kernel takes to write what waits, at most, where nobody has set it otherwise.
+pub(super) const WRITTEN: std::time::Duration = std::time::Duration::from_secs(35);
 /// More boots than this are not remembered.
 const MAX_BOOTS: usize = 1000;
 
@@ -77,6 +85,21 @@ pub(super) fn flush(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Whether a flush would take long.
+pub(super) fn is_long() -> bool {
+    dirty(&fs::read_to_string("/proc/meminfo").unwrap_or_default()) > MAX_DIRTY
+}
+
+/// Bytes that wait to be written, in the text of `/proc/meminfo`.
+fn dirty(text: &str) -> u64 {
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let all = ["Dirty:", "Writeback:"].into_iter().filter_map(number);
+    all.sum::<u64>().saturating_mul(1024)
+}
+
 /// The kernel's name for this boot.
 fn boot() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -86,6 +109,13 @@ fn boot() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_to_be_written_is_counted() {
+        let text = "MemTotal: 5 kB\nDirty:   1000 kB\nWriteback:     24 kB\nWritebackTmp: 9 kB\n";
+        assert_eq!(dirty(text), 1024 * 1024);
+        assert_eq!(dirty(""), 0);
+    }
 
     #[test]
     fn what_was_made_after_the_last_flush_before_a_crash_is_not_trusted() {
