@@ -191,6 +191,7 @@ fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Regular => "regular",
         Kind::CacheMount => "exec.cachemount",
+        Kind::GitRepository => "source.git.checkout",
     }
 }
 
@@ -210,8 +211,10 @@ fn filter(given: &[String]) -> Result<Filter> {
                 filter.kind = Some(match value {
                     "regular" => Kind::Regular,
                     "exec.cachemount" => Kind::CacheMount,
+                    "source.git.checkout" => Kind::GitRepository,
                     _ => bail!(
-                        "the filter {text:?} names no type; there are regular and exec.cachemount"
+                        "the filter {text:?} names no type; there are regular, exec.cachemount and \
+                         source.git.checkout"
                     ),
                 });
             }

@@ -50,7 +50,7 @@ impl Build<'_> {
         let key = ids.fold(self.key("exec", vertex), KeyBuilder::with).finish();
         // For each output, what it is made of and its own key.
         let mut outputs = Vec::new();
-        for mount in op.mounts.iter().filter(|mount| mount.output != -1) {
+        for mount in op.mounts.iter().filter(|mount| is_kept(mount)) {
             let base = match usize::try_from(mount.input) {
                 Ok(input) => Arc::clone(&inputs[input]),
                 Err(_) => Arc::new(Layers::scratch()),
@@ -103,9 +103,6 @@ fn check(op: &pb::ExecOp) -> Result<(), Problem> {
         return unsupported("a RUN with limits or a cgroup of its own");
     }
     for mount in &op.mounts {
-        if mount.output != -1 && mount.mount_type() != MountType::Bind {
-            return unsupported("a RUN that keeps what is in a mount of another type than bind");
-        }
         if mount.dest == "/" && (mount.mount_type() != MountType::Bind || mount.readonly) {
             return unsupported("a RUN whose root cannot be changed");
         }
@@ -163,7 +160,7 @@ impl Build<'_> {
                         Ok(index) => self.snapshot(&inputs[index])?,
                         Err(_) => Snapshot::scratch(),
                     };
-                    let root = if mount.readonly && mount.output == -1 {
+                    let root = if mount.readonly && !is_kept(mount) {
                         let view = snapshots.view(&files)?;
                         let root = view.path();
                         mounted._views.push(view);
@@ -293,6 +290,12 @@ fn proxies(proxy: &pb::ProxyEnv) -> Vec<String> {
         [format!("{}={value}", name.to_uppercase()), format!("{name}={value}")]
     };
     set.flat_map(|(name, value)| both(name, value)).collect()
+}
+
+/// Whether what is in a mount afterwards is a result. Of what is no file system of the graph's it
+/// is not, whatever number stands there: BuildKit's client writes 0 for secrets and agents.
+fn is_kept(mount: &pb::Mount) -> bool {
+    mount.mount_type() == MountType::Bind && mount.output != -1
 }
 
 /// Outputs are numbered from 0 without a gap.

@@ -34,6 +34,8 @@ pub enum Kind {
     Regular,
     /// The content of a cache mount.
     CacheMount,
+    /// What was fetched of a git repository.
+    GitRepository,
 }
 
 /// One thing in the cache.
@@ -195,7 +197,8 @@ impl Snapshots {
         for usage in &removed {
             self.discard(&match usage.kind {
                 Kind::Regular => self.layer(&usage.id),
-                Kind::CacheMount => self.mount_path(&usage.id),
+                Kind::CacheMount => self.kept_path("mounts", &usage.id),
+                Kind::GitRepository => self.kept_path("git", &usage.id),
             });
         }
         drop(locked);
@@ -278,14 +281,22 @@ impl Snapshots {
         }
         spread(&mut all);
         for name in self.names("mounts")? {
-            all.push(self.mount_usage(name));
+            all.push(self.kept_usage(Kind::CacheMount, name));
+        }
+        for name in self.names("git")? {
+            all.push(self.kept_usage(Kind::GitRepository, name));
         }
         all.sort_by(|a, b| b.last_used.cmp(&a.last_used).then(a.id.cmp(&b.id)));
         Ok(all)
     }
 
-    fn mount_usage(&self, name: String) -> Usage {
-        let directory = self.mount_path(&name);
+    /// What has a directory with a lock of its own.
+    fn kept_usage(&self, kind: Kind, name: String) -> Usage {
+        let (directory, files, what) = match kind {
+            Kind::GitRepository => ("git", "repo", "git repository"),
+            _ => ("mounts", "files", "cache mount"),
+        };
+        let directory = self.kept_path(directory, &name);
         let lock = File::open(directory.join("lock"));
         let in_use = lock
             .as_ref()
@@ -294,9 +305,9 @@ impl Snapshots {
         let used = time(&directory.join("lock")).map_or(0, seconds);
         let description = fs::read_to_string(directory.join("id")).unwrap_or_default();
         Usage {
-            kind: Kind::CacheMount,
-            description: format!("cache mount {description}").trim_end().to_owned(),
-            size: on_disk(&directory.join("files")),
+            kind,
+            description: format!("{what} {description}").trim_end().to_owned(),
+            size: on_disk(&directory.join(files)),
             created: fs::metadata(&directory).and_then(|m| m.created()).map_or(used, seconds),
             last_used: used,
             in_use,
@@ -306,8 +317,8 @@ impl Snapshots {
         }
     }
 
-    fn mount_path(&self, name: &str) -> PathBuf {
-        self.root.join("mounts").join(name)
+    fn kept_path(&self, directory: &str, name: &str) -> PathBuf {
+        self.root.join(directory).join(name)
     }
 
     /// The names in a directory; none if there is no such.

@@ -20,6 +20,7 @@ use crate::{Problem, Stream};
 
 mod add;
 mod lazy;
+mod run;
 mod shared;
 
 /// A store, a cache and a context in a directory.
@@ -29,6 +30,8 @@ pub(crate) struct World {
     pub context: PathBuf,
     pub options: Options,
     pub ignore: Vec<String>,
+    /// What builds are given besides their context.
+    pub inputs: Inputs,
 }
 
 /// The image `base`: a shell and some programs of this machine, with the libraries they need.
@@ -84,7 +87,14 @@ impl World {
         let solver = Solver::new(store.clone(), dir.join("cache")).unwrap();
         let context = dir.join("context");
         fs::create_dir_all(&context).unwrap();
-        Self { store, solver, context, options: Options::default(), ignore: Vec::new() }
+        Self {
+            store,
+            solver,
+            context,
+            options: Options::default(),
+            ignore: Vec::new(),
+            inputs: Inputs::default(),
+        }
     }
 
     pub fn write(&self, path: &str, text: &str) {
@@ -111,7 +121,7 @@ impl World {
         let (graph, config) = self.graph(text);
         let events = Mutex::new(Vec::new());
         let local = BTreeMap::from([("context".into(), self.context.clone())]);
-        let inputs = Inputs { local, ..Inputs::default() };
+        let inputs = Inputs { local, ..self.inputs.clone() };
         let tell = |event| events.lock().unwrap().push(event);
         let solved = self.solver.solve(&graph, &inputs, &self.options, &tell);
         let events = events.into_inner().unwrap();

@@ -28,7 +28,7 @@ use crate::filesystem::{FileSystem, Layers};
 use crate::git::Git;
 use crate::ops::Build;
 use crate::rooted::Root;
-use crate::snapshot::Temporary;
+use crate::snapshot::{Temporary, same};
 
 /// Where what is fetched is kept in the repository, lest git takes it for garbage.
 const KEPT: &str = "refs/koskit";
@@ -244,13 +244,20 @@ impl Build<'_> {
     fn repository(&self, remote: &str) -> Result<Repository, Problem> {
         let name = KeyBuilder::new("git repository").with(remote).finish();
         let directory = self.note("git", &name)?;
-        fs::create_dir_all(&directory).map_err(Problem::cache("make", &directory))?;
         let path = directory.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(Problem::cache("open", &path))?;
         loop {
+            fs::create_dir_all(&directory).map_err(Problem::cache("make", &directory))?;
+            let file = File::options().create(true).truncate(false).write(true).open(&path);
+            let file = file.map_err(Problem::cache("open", &path))?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Repository { path: directory.join("repo"), _lock: file }),
+                Ok(()) if same(&file, &path) => {
+                    // For people, and for those who clean up.
+                    let _ = fs::write(directory.join("id"), without_user(remote));
+                    let _ = file.set_modified(std::time::SystemTime::now());
+                    return Ok(Repository { path: directory.join("repo"), _lock: file });
+                }
+                // It was removed before it was locked.
+                Ok(()) => continue,
                 Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(Problem::cache("lock", &path)(e.into())),
             }
