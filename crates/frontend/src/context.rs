@@ -24,7 +24,7 @@ pub enum Context {
     },
     /// Nothing.
     Scratch,
-    /// An image.
+    /// An image; without a tag and a digest it is the one with the tag `latest`.
     Image(Reference),
     /// A git repository.
     Git {
@@ -97,7 +97,7 @@ impl fmt::Display for Context {
         match self {
             Self::Local { name, .. } => write!(f, "local:{name}"),
             Self::Scratch => f.write_str("docker-image://scratch"),
-            Self::Image(name) => write!(f, "docker-image://{name}"),
+            Self::Image(name) => write!(f, "docker-image://{}", name.familiar()),
             Self::Git { text, .. } => f.write_str(text),
             Self::Http { url, .. } => f.write_str(url),
             Self::OciLayout { store, digest } => write!(f, "oci-layout://{store}@{digest}"),
@@ -120,7 +120,7 @@ impl FromStr for Context {
                 "scratch" => Ok(Self::Scratch),
                 name => {
                     let name = name.parse::<Reference>().map_err(|e| fail(e.to_string()))?;
-                    Ok(Self::Image(name.tagged()))
+                    Ok(Self::Image(name))
                 }
             };
         }
@@ -192,7 +192,7 @@ pub(crate) fn main(builder: &mut Builder, options: &Options, paths: &[String]) -
         }
         Context::Image(name) => builder.source(
             Source::Image {
-                reference: name.clone(),
+                reference: name.clone().tagged(),
                 platform: options.target_platform.clone(),
                 resolve: options.resolve,
             },
@@ -267,12 +267,27 @@ pub(crate) fn named(options: &Options, name: &str, platform: &Platform) -> Optio
     if options.contexts.is_empty() || ["scratch", "context"].contains(&&*name.to_lowercase()) {
         return None;
     }
-    let familiar = name.parse::<Reference>().ok()?.familiar();
-    let short = familiar.strip_suffix(":latest").unwrap_or(&familiar).to_owned();
+    let short = short(name)?;
     [format!("{short}::{platform}"), short.clone()].into_iter().find_map(|name| {
-        let context = options.contexts.get(&name)?.clone();
+        let context = options.contexts.iter().find(|(given, _)| normal(given) == name)?.1.clone();
         Some(NamedContext { name, short: short.clone(), context })
     })
+}
+
+/// The name of an image as short as it can be; `None` is no such name.
+fn short(name: &str) -> Option<String> {
+    let familiar = name.parse::<Reference>().ok()?.familiar();
+    Some(familiar.strip_suffix(":latest").unwrap_or(&familiar).to_owned())
+}
+
+/// The name that a context was given, as it is looked for.
+fn normal(given: &str) -> String {
+    let (name, platform) = given.split_once("::").unwrap_or((given, ""));
+    let name = short(name).unwrap_or_else(|| name.to_owned());
+    match platform.parse::<Platform>() {
+        Ok(platform) => format!("{name}::{platform}"),
+        Err(_) => name,
+    }
 }
 
 #[cfg(test)]
@@ -289,7 +304,8 @@ mod tests {
         for text in [
             "local:context",
             "docker-image://scratch",
-            "docker-image://docker.io/library/alpine:latest",
+            "docker-image://alpine",
+            "docker-image://example.org/a:b",
             "https://example.org/a.git#v1:sub",
             "git@example.org:a.git",
             "https://example.org/a.tar.gz?x=1",
@@ -300,6 +316,22 @@ mod tests {
         let archive = |text: &str| matches!(parse(text), Context::Http { archive: true, .. });
         assert!(archive("https://example.org/a.tar.gz?x=1"));
         assert!(!archive("https://example.org/Dockerfile"));
+    }
+
+    #[test]
+    fn a_context_stands_for_all_spellings_of_a_name() {
+        let platform = Platform::new("linux", "arm64", "");
+        for (given, asked) in [
+            ("alpine", "docker.io/library/alpine:latest"),
+            ("docker.io/library/alpine:latest", "alpine"),
+            ("alpine:3::linux/aarch64", "alpine:3"),
+            ("stage", "stage"),
+        ] {
+            let contexts = [(given.to_owned(), Context::Scratch)].into();
+            let options = Options { contexts, ..Options::default() };
+            assert!(named(&options, asked, &platform).is_some(), "{given}");
+            assert!(named(&options, "other", &platform).is_none());
+        }
     }
 
     #[test]

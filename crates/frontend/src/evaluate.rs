@@ -44,8 +44,8 @@ pub(crate) struct Stage {
 pub(crate) struct State {
     /// What is set for RUN and for expansion, by ENV and ARG.
     pub variables: Variables,
-    /// The names of the ARGs so far.
-    pub args: Vec<String>,
+    /// The ARGs so far and what they had set.
+    pub args: Vec<(String, Option<String>)>,
     pub image: ImageConfig,
 }
 
@@ -76,6 +76,8 @@ pub(crate) fn evaluate(
             From::Stage(base) => out.stages[*base].as_ref().and_then(|stage| stage.folder),
             _ => None,
         };
+        // The FROM was counted without what its image wants done.
+        names.grow(planned.triggers.len());
         let mut evaluator = Evaluator {
             plan,
             options,
@@ -135,8 +137,8 @@ impl Evaluated {
             }
             Context::Scratch => From::Scratch,
             Context::Image(reference) => {
-                let note = Note::new(format!("[context {name}] {reference}"));
-                let (reference, platform) = (reference.clone(), platform.clone());
+                let note = Note::new(format!("[context {name}] {}", reference.familiar()));
+                let (reference, platform) = (reference.clone().tagged(), platform.clone());
                 source(Source::Image { reference, platform, resolve: Default::default() }, note)
             }
             Context::Git { url, text } => {
@@ -191,7 +193,7 @@ fn names(plan: &Plan<'_>, index: usize, options: &Options) -> Names {
     };
     let total = match planned.replaced {
         true => 0,
-        false => base + steps.count() + planned.triggers.len(),
+        false => base + steps.count(),
     };
     Names::new(stage, options.multi_platform.then(|| planned.platform.clone()), total)
 }

@@ -94,7 +94,7 @@ impl Evaluator<'_, '_> {
                 (None, None) => self.plan.globals.get(name).map(str::to_owned),
             };
             self.out.used_args.insert(name.clone());
-            self.state.args.push(name.clone());
+            self.state.args.push((name.clone(), value.clone()));
             match value {
                 None => words.push(name.clone()),
                 Some(value) => {

@@ -21,6 +21,11 @@ impl Names {
         Self { stage, platform, total, next: 1 }
     }
 
+    /// There are more steps than were known at first.
+    pub fn grow(&mut self, steps: usize) {
+        self.total += steps;
+    }
+
     /// The name of the next step.
     pub fn next(&mut self, text: &str, variables: &Variables) -> String {
         let name = self.same(text, variables);

@@ -334,7 +334,9 @@ pub(crate) fn load(
     images: &mut Images<'_>,
 ) -> Result<Option<ImageConfig>> {
     match context {
-        Context::Image(name) => Ok(Some(images.get(name, platform, word)?.config)),
+        Context::Image(name) => {
+            Ok(Some(images.get(&name.clone().tagged(), platform, word)?.config))
+        }
         Context::OciLayout { store, digest } => {
             Ok(Some(images.layout(store, digest, platform, word)?.config))
         }

@@ -143,22 +143,17 @@ fn summary(content: &str) -> String {
 
 /// The command as the history has it: the ARGs that it sees are named before it.
 fn with_args(state: &State, args: &[String]) -> String {
-    let mut seen: Vec<&str> = Vec::new();
-    for name in &state.args {
-        if !seen.contains(&name.as_str()) {
-            seen.push(name);
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for (name, own) in &state.args {
+        let value = state.variables.get(name).or(own.as_deref()).unwrap_or_default();
+        match seen.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => seen.push((name, value)),
         }
     }
-    let mut words = Vec::new();
-    if !seen.is_empty() {
-        words.push(format!("|{}", seen.len()));
-    }
-    for name in seen {
-        let value = state.variables.get(name).unwrap_or_default();
-        words.push(format!("{name}={value}"));
-    }
-    words.extend(args.iter().cloned());
-    words.join(" ")
+    let count = (!seen.is_empty()).then(|| format!("|{}", seen.len()));
+    let seen = seen.iter().map(|(name, value)| format!("{name}={value}"));
+    count.into_iter().chain(seen).chain(args.iter().cloned()).collect::<Vec<_>>().join(" ")
 }
 
 /// Proxies that the user gave as build arguments. They are no part of the step's identity.

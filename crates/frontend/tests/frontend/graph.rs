@@ -379,7 +379,7 @@ FROM 1
 ";
     let (_, graph) = build(&text.replace("FROM 1\n", ""));
     let names: Vec<_> = graph.vertices().iter().map(|v| v.name()).collect();
-    let from = format!("[stage-1 1/4] FROM docker.io/library/onbuild:latest@{}", common::digest());
+    let from = format!("[stage-1 1/2] FROM docker.io/library/onbuild:latest@{}", common::digest());
     let expected = [
         from.as_str(),
         "[internal] load build context",

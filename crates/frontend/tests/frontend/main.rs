@@ -1,5 +1,6 @@
 //! Dockerfiles and what becomes of them.
 
+mod beyond;
 mod common;
 mod errors;
 mod graph;

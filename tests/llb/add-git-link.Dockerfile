@@ -1,0 +1,4 @@
+FROM base
+ADD --link --chown=1 {git}/repo.git /x/
+
+# As a layer of its own, with an owner.

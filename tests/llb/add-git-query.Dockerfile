@@ -1,0 +1,4 @@
+FROM base
+ADD {git}/repo.git?branch=main&subdir=sub /x/
+
+# The same as a query.

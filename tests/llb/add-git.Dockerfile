@@ -1,0 +1,4 @@
+FROM base
+ADD {git}/repo.git /x/
+
+# A repository.

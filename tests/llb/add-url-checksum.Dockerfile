@@ -1,0 +1,4 @@
+FROM base
+ADD --checksum={checksum} {web}/archive.tar /x/
+
+# With a checksum.

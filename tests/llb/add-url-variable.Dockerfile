@@ -1,0 +1,5 @@
+FROM base
+ARG NAME=archive
+ADD {web}/$NAME.tar /x/
+
+# With a variable.

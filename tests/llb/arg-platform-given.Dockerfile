@@ -1,0 +1,6 @@
+FROM base
+ARG TARGETARCH
+RUN $TARGETARCH
+
+# Arguments that tell platforms, changed.
+# build: --build-arg TARGETARCH=mine

@@ -1,0 +1,4 @@
+FROM full
+ENTRYPOINT ["/e"]
+
+# An ENTRYPOINT drops the CMD of the base.

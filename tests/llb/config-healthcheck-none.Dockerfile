@@ -1,0 +1,4 @@
+FROM base
+HEALTHCHECK NONE
+
+# No health check.

@@ -1,0 +1,4 @@
+FROM base
+COPY . /app/
+
+# All of the context.

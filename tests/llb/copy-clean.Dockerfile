@@ -1,0 +1,4 @@
+FROM base
+COPY ./dir/../a //dir//x /x//y/../
+
+# Paths are cleaned.

@@ -1,0 +1,5 @@
+FROM base
+ARG P=a
+COPY --exclude=$P . /x/
+
+# Variables are not expanded in them.

@@ -1,0 +1,4 @@
+FROM base
+COPY --exclude=*.x --exclude=dir/y . /x/
+
+# Patterns of what is not copied.

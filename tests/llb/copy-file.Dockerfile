@@ -1,0 +1,4 @@
+FROM base
+COPY a /x
+
+# One file.

@@ -1,0 +1,4 @@
+FROM base
+COPY a b /x/
+
+# Several files into a directory.

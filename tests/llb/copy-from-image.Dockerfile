@@ -1,0 +1,4 @@
+FROM scratch
+COPY --from=base /bin/sh /sh
+
+# From an image.

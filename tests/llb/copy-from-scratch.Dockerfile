@@ -1,0 +1,4 @@
+FROM base
+COPY --from=scratch /* /x/
+
+# From nothing.

@@ -1,0 +1,6 @@
+FROM base
+COPY <<'EOF' /x
+$V
+EOF
+
+# A quoted word: variables are text.

@@ -1,0 +1,7 @@
+FROM base
+COPY <<-EOF /x
+	one
+		two
+	EOF
+
+# Tabs are taken away.

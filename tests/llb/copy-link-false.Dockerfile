@@ -1,0 +1,4 @@
+FROM base
+COPY --link=false a /x/
+
+# A switch that is off.

@@ -1,0 +1,5 @@
+FROM base
+COPY --link a /x/
+RUN x
+
+# A layer of its own.

@@ -1,0 +1,4 @@
+FROM base
+COPY ["a&b", "c<d>", "/x/"]
+
+# Characters that JSON escapes.

@@ -1,0 +1,4 @@
+FROM base
+COPY a* d?r/[x-z] /x/
+
+# Patterns.

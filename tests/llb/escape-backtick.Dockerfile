@@ -1,0 +1,8 @@
+# escape=`
+FROM base
+ENV A=`$X B=\b
+COPY a \x
+RUN one `
+  two
+
+# Another escape character.

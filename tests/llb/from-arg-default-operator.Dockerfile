@@ -1,0 +1,5 @@
+ARG NAME
+FROM ${NAME:-base}
+RUN x
+
+# Operators of expansion in FROM.

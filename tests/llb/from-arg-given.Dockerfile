@@ -1,0 +1,6 @@
+ARG NAME
+FROM $NAME
+RUN x
+
+# A build argument names the image.
+# build: --build-arg NAME=base

@@ -1,0 +1,4 @@
+FROM base:latest@{base}
+RUN x
+
+# An image by its digest as well.

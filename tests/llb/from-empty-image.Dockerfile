@@ -1,0 +1,4 @@
+FROM empty
+COPY a /
+
+# An image without layers is as scratch.

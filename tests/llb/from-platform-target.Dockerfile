@@ -1,0 +1,6 @@
+FROM multi
+COPY a /
+RUN x
+
+# What is made for another platform.
+# build: --platform linux/arm64

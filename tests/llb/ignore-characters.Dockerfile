@@ -1,0 +1,4 @@
+FROM base
+COPY . /
+
+# Characters that JSON escapes in it.

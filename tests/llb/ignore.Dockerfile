@@ -1,0 +1,4 @@
+FROM base
+COPY . /
+
+# A .dockerignore.

@@ -1,0 +1,5 @@
+FROM base
+COPY sub /x
+
+# A repository as the context.
+# build: {git}/repo.git#main

@@ -1,0 +1,5 @@
+FROM base
+COPY x /x
+
+# An archive of a web server.
+# build: {web}/archive.tar

@@ -1,0 +1,4 @@
+FROM trigger
+RUN own
+
+# What an image wants done.

@@ -1,0 +1,5 @@
+FROM base
+RUN one
+
+# A control group.
+# build: --cgroup-parent mine

@@ -1,0 +1,7 @@
+FROM base
+RUN one \
+  # no
+  && two \
+  && three
+
+# A command on several lines.

@@ -1,0 +1,7 @@
+FROM base
+RUN <<-'EOF'
+	#!/bin/sh
+	echo
+	EOF
+
+# The same with tabs.

@@ -1,0 +1,6 @@
+FROM base
+RUN <<-EOF
+	one
+	EOF
+
+# A script without its tabs.

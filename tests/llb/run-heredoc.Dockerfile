@@ -1,0 +1,7 @@
+FROM base
+RUN <<EOF
+one
+two $X
+EOF
+
+# A script.

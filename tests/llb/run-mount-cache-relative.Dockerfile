@@ -1,0 +1,5 @@
+FROM base
+WORKDIR /w
+RUN --mount=type=cache,target=c one
+
+# In the working directory.

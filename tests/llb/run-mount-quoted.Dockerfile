@@ -1,0 +1,4 @@
+FROM base
+RUN --mount=type=cache,"target=/a" one
+
+# Quotes belong to the shell's words.

@@ -1,0 +1,5 @@
+FROM base
+SHELL ["/bin/sh", "-e", "-c"]
+RUN one
+
+# Another shell.

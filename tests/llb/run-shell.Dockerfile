@@ -1,0 +1,4 @@
+FROM base
+RUN echo $HOME "$X" 'y'
+
+# A command for the shell.

@@ -1,0 +1,5 @@
+FROM base
+RUN one
+
+# Shared memory.
+# build: --shm-size 64m

@@ -1,0 +1,5 @@
+FROM base
+WORKDIR /
+RUN one
+
+# The root needs no step.

@@ -1,0 +1,7 @@
+FROM base AS One
+RUN one
+FROM scratch
+COPY a /
+
+# A target in other letters.
+# build: --target ONE
