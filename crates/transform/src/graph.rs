@@ -138,7 +138,7 @@ pub fn mount(
         }
         let (new, bytes) = match changed {
             true => {
-                let bytes = op.encode_to_vec();
+                let bytes = koskit_llb::marshal(&op);
                 (Digest::of(&bytes), bytes)
             }
             false => (old.clone(), bytes[&old].clone()),
