@@ -15,6 +15,7 @@ mod export;
 mod failure;
 mod fields;
 pub(crate) mod images;
+pub(crate) mod interrupt;
 mod layout;
 mod outputs;
 mod sources;
@@ -27,7 +28,7 @@ use crate::names;
 use crate::output::{self, Paint};
 use crate::registry::Connection;
 use crate::sel4;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use attest::{About, Attest, Told};
 use context::{Fetch, Main, Place};
 use engine::{Engine, Request};
@@ -70,6 +71,8 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         color: Paint::stderr().is_on(),
         builder: engine.name().to_owned(),
     });
+    let end = agents.end();
+    interrupt::watch(&progress, end).context("signals cannot be watched")?;
     let images = Images::new(&store, arguments.pull)
         .with_progress(&progress)
         .with_layouts(inputs.oci_layouts.clone());
@@ -175,7 +178,15 @@ impl Session<'_> {
         }
         let no_cache = self.arguments.no_cache;
         let inputs = &self.inputs;
-        let request = Request { build: &build, inputs, no_cache, epoch, compression };
+        let request = Request {
+            build: &build,
+            inputs,
+            no_cache,
+            epoch,
+            compression,
+            cache_from: &self.arguments.cache_from,
+            cache_to: &self.arguments.cache_to,
+        };
         let mut made = self.engine.solve(&request, self.progress)?;
         self.warnings.extend(sel4::label(&adapted, self.store, &mut made, self.progress));
         Ok((build, made))

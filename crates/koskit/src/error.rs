@@ -33,6 +33,7 @@ impl std::error::Error for Silent {}
 
 /// Tells on standard error what went wrong.
 pub fn report(error: &anyhow::Error, status: u8) -> ExitCode {
+    crate::build::interrupt::wait();
     if is_broken_pipe(error) {
         // Who read our output has gone; nobody is to be told that.
         return ExitCode::from(BROKEN_PIPE);

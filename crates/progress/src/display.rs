@@ -134,6 +134,12 @@ impl Progress {
         result
     }
 
+    /// Shows the end of a build that was stopped: what runs is said to be canceled.
+    pub fn cancel(&self) {
+        self.inner.shared.lock().trace.cancel();
+        self.inner.finish();
+    }
+
     /// Shows the end, with the last lines of steps that failed. Nothing is shown after it.
     pub fn finish(&self) {
         self.inner.finish();

@@ -152,6 +152,19 @@ impl Trace {
         }
     }
 
+    /// Takes it that all that runs was stopped.
+    pub fn cancel(&mut self) {
+        for (index, step) in self.steps.iter_mut().enumerate() {
+            if step.state() == State::Running {
+                for vertex in step.members.iter_mut().filter(|v| v.completed.is_none()) {
+                    *vertex = vertex.clone().cancel();
+                }
+                step.end_line();
+                self.changed.insert(index);
+            }
+        }
+    }
+
     /// How many steps have ended, and how many there are.
     pub fn counts(&self) -> (usize, usize) {
         let ended = self.steps.iter().filter(|step| step.state().is_end()).count();
@@ -320,6 +333,17 @@ pub(crate) mod tests {
         let step = &trace.steps[0];
         assert!(step.tail.len() <= KEPT && step.waiting.len() <= WAITING);
         assert!(step.tail.iter().all(|line| line.text.len() <= LINE_MAX));
+    }
+
+    #[test]
+    fn what_runs_when_a_build_is_stopped_is_canceled() {
+        let mut trace = Trace::new();
+        trace.update(&begun("a", 1).cached().into());
+        trace.update(&begun("b", 1).into());
+        trace.update(&Vertex::new(digest("c"), "c").into());
+        trace.cancel();
+        let states: Vec<State> = trace.steps.iter().map(Step::state).collect();
+        assert_eq!(states, [State::Cached, State::Canceled, State::Waiting]);
     }
 
     #[test]

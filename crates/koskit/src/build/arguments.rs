@@ -7,6 +7,7 @@ use crate::output;
 use crate::sel4::Sel4;
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
+use koskit_buildkit::Cache;
 use koskit_llb::pb::NetMode;
 use koskit_llb::{Platform, Reference};
 use koskit_progress as progress;
@@ -54,6 +55,16 @@ pub struct Arguments {
     /// Run all steps of these stages
     #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
+    /// Build on a BuildKit server instead: docker, docker://HOST:PORT, unix:///SOCKET or
+    /// tcp://HOST:PORT?cacert=FILE&cert=FILE&key=FILE [default: $KOSKIT_BUILDER, else koskit itself]
+    #[arg(long, value_name = "BUILDER")]
+    pub builder: Option<String>,
+    /// A cache of other builds to begin with: type=registry,ref=NAME and others
+    #[arg(long, value_name = "type=TYPE,…", value_parser = values::cache)]
+    pub cache_from: Vec<Cache>,
+    /// Where to put a cache for other builds
+    #[arg(long, value_name = "type=TYPE,…", value_parser = values::cache)]
+    pub cache_to: Vec<Cache>,
     /// A label of the image
     #[arg(long, value_name = "NAME=VALUE")]
     pub label: Vec<String>,
@@ -132,10 +143,6 @@ pub struct Arguments {
     /// Show nothing, and print the image's ID when it is built
     #[arg(short, long)]
     pub quiet: bool,
-    /// Build on a BuildKit server instead: docker, docker://HOST:PORT, unix:///SOCKET or
-    /// tcp://HOST:PORT?cacert=FILE&cert=FILE&key=FILE [default: $KOSKIT_BUILDER, else koskit itself]
-    #[arg(long, value_name = "BUILDER")]
-    pub builder: Option<String>,
     #[command(flatten)]
     pub sel4: Sel4,
     /// The build context: a directory of files that COPY can have, a tar archive or URL of one,

@@ -9,8 +9,8 @@ use crate::build::events::Events;
 use crate::build::failure;
 use crate::names;
 use crate::registry::Connection;
-use anyhow::Result;
-use koskit_buildkit::{Client, Credentials};
+use anyhow::{Result, bail};
+use koskit_buildkit::{Cache, Client, Credentials};
 use koskit_frontend::{Build, ImageConfig};
 use koskit_image::{Compression, Layer, Store};
 use koskit_llb::{Graph, Inputs, pb};
@@ -46,6 +46,10 @@ pub struct Request<'a> {
     pub epoch: i64,
     /// How new layers are compressed.
     pub compression: Compression,
+    /// Caches to begin with.
+    pub cache_from: &'a [Cache],
+    /// Caches to write.
+    pub cache_to: &'a [Cache],
 }
 
 /// What came of it.
@@ -95,11 +99,12 @@ impl Engine {
                 let (definition, source) = (&request.build.definition, &request.build.source);
                 let asked = koskit_buildkit::Request {
                     inputs: request.inputs.clone(),
+                    cache_from: request.cache_from.to_vec(),
+                    cache_to: request.cache_to.to_vec(),
                     allow: allow.clone(),
                     epoch: request.epoch,
                     compression: request.compression,
                     credentials: Some(credentials()),
-                    ..koskit_buildkit::Request::default()
                 };
                 // That no result is taken as known is in the graph already.
                 match client.solve(definition, &asked, store, &|status| progress.update(&status)) {
@@ -129,7 +134,10 @@ impl Engine {
                 let options = koskit_solver::Options::default();
                 let tell = |event| events.tell(&event);
                 match solver.solve(&graph, inputs, &options, &tell) {
-                    Ok(solved) => Ok(solved.layers),
+                    Ok(solved) => {
+                        events.done();
+                        Ok(solved.layers)
+                    }
                     Err(error) => {
                         events.failed(&error);
                         Err(error.into())
@@ -152,6 +160,9 @@ impl Engine {
 
 fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Result<Made> {
     let build = request.build;
+    if let Some(cache) = request.cache_to.first() {
+        bail!("--cache-to type={} takes a BuildKit server, by --builder", cache.kind);
+    }
     let graph = Graph::new(&build.definition)?;
     let options = koskit_solver::Options {
         no_cache: request.no_cache,
@@ -162,7 +173,10 @@ fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Resu
     let events = Events::new(&graph, progress);
     let solved = solver.solve(&graph, request.inputs, &options, &|event| events.tell(&event));
     let solved = match solved {
-        Ok(solved) => solved,
+        Ok(solved) => {
+            events.done();
+            solved
+        }
         Err(error) => {
             events.failed(&error);
             return Err(failure::of_step(error, &graph, &build.source));

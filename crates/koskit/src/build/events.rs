@@ -1,6 +1,6 @@
 //! What the embedded solver tells, in the words of `koskit_progress`.
 
-use koskit_llb::{Graph, Vertex};
+use koskit_llb::{Digest, Graph, Vertex};
 use koskit_progress::{self as progress, Progress, Status, Time};
 use koskit_solver::{Event, SolveError, Stream};
 use std::collections::BTreeSet;
@@ -16,6 +16,8 @@ struct Vertices {
     all: Vec<progress::Vertex>,
     /// Those that have failed or were stopped: which, the solver says at the end.
     failed: BTreeSet<usize>,
+    /// The packing of layers, which the solver begins after the last of them.
+    packing: Option<progress::Vertex>,
 }
 
 impl<'a> Events<'a> {
@@ -24,8 +26,8 @@ impl<'a> Events<'a> {
         let all: Vec<_> =
             graph.vertices().iter().map(|vertex| describe(vertex, graph.vertices())).collect();
         progress.update(&Status { vertexes: all.clone(), ..Status::default() });
-        let failed = BTreeSet::new();
-        Self { progress, vertices: Mutex::new(Vertices { all, failed }) }
+        let (failed, packing) = (BTreeSet::new(), None);
+        Self { progress, vertices: Mutex::new(Vertices { all, failed, packing }) }
     }
 
     /// Tells what happened.
@@ -51,12 +53,31 @@ impl<'a> Events<'a> {
             _ => return,
         };
         self.progress.update(&status);
+        if vertices.packing.is_none() && vertices.all.iter().all(|v| v.completed.is_some()) {
+            let name = "[internal] exporting layers";
+            let digests: String = vertices.all.iter().map(|v| v.digest.as_str()).collect();
+            let digest = Digest::of(format!("{name} {digests}").as_bytes());
+            let packing = progress::Vertex::new(digest, name).begin();
+            self.progress.update(&packing.clone().into());
+            vertices.packing = Some(packing);
+        }
+    }
+
+    /// Tells that all is done.
+    pub fn done(&self) {
+        let mut vertices = self.vertices.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(packing) = vertices.packing.take() {
+            self.progress.update(&packing.complete().into());
+        }
     }
 
     /// Tells which vertices have failed, now that it is known which was the first.
     pub fn failed(&self, error: &SolveError) {
         let mut vertices = self.vertices.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = std::mem::take(&mut vertices.failed);
+        if let Some(packing) = vertices.packing.take() {
+            self.progress.update(&packing.fail(error.to_string()).into());
+        }
         for index in failed {
             let status = vertices.change(index, |vertex| match error.vertex == Some(index) {
                 true => vertex.fail(error.to_string()),

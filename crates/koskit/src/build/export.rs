@@ -74,8 +74,6 @@ impl Exporter<'_> {
     /// The first output that cannot be written. None is half written, and no name changes.
     pub fn export(&self, built: &[Built], outputs: &[Output]) -> Result<Root> {
         let root = self.progress.step("exporting to image", |step| {
-            let task = step.task("exporting layers");
-            drop(task);
             let _task = step.task("exporting manifest and configuration");
             self.root(built, None)
         })?;

@@ -12,6 +12,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The contexts of `--build-context`, by their names; the directories and layouts among them are
 /// added to the inputs.
@@ -110,7 +111,7 @@ fn secret(text: &str) -> Result<(String, Secret)> {
 pub struct Agents {
     /// The sockets, by ID.
     pub sockets: BTreeMap<String, PathBuf>,
-    started: Vec<Agent>,
+    started: Arc<Mutex<Vec<Agent>>>,
 }
 
 /// An `ssh-agent`.
@@ -151,6 +152,16 @@ impl Agents {
         Ok(agents)
     }
 
+    /// Ends the agents that were started, from wherever.
+    pub fn end(&self) -> impl Fn() + Send + 'static {
+        let started = Arc::clone(&self.started);
+        move || started.lock().unwrap_or_else(PoisonError::into_inner).clear()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Agent>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn socket(&mut self, paths: &[PathBuf]) -> Result<PathBuf> {
         let Some(first) = paths.first() else {
             let socket = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty());
@@ -177,7 +188,7 @@ impl Agents {
 
     /// Starts an agent that has these keys and no others.
     fn start(&mut self, keys: &[PathBuf]) -> Result<PathBuf> {
-        let name = format!("koskit-agent-{}-{}", std::process::id(), self.started.len());
+        let name = format!("koskit-agent-{}-{}", std::process::id(), self.lock().len());
         let path = std::env::temp_dir().join(name);
         let socket = Scratch::new(&path);
         let child = Command::new("ssh-agent")
@@ -214,7 +225,7 @@ impl Agents {
                 bail!("failed to parse {}: ssh-add says {said:?}", key.display());
             }
         }
-        self.started.push(agent);
+        self.lock().push(agent);
         Ok(path)
     }
 }

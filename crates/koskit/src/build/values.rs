@@ -1,6 +1,9 @@
 //! Values of options, as docker writes them.
 
+use crate::build::fields::{fields, pairs};
+use koskit_buildkit::Cache;
 use koskit_llb::pb::NetMode;
+use std::collections::BTreeMap;
 
 /// The network of commands.
 pub fn network(text: &str) -> Result<NetMode, String> {
@@ -32,6 +35,21 @@ pub fn host(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A cache: `type=TYPE,KEY=VALUE…`, or a name alone, which is in a registry.
+pub fn cache(text: &str) -> Result<Cache, String> {
+    if let [field] = &fields(text)?[..] {
+        if !field.contains('=') {
+            let attributes = BTreeMap::from([("ref".to_owned(), field.clone())]);
+            return Ok(Cache { kind: "registry".into(), attributes });
+        }
+    }
+    let mut attributes: BTreeMap<String, String> = pairs(text)?.into_iter().collect();
+    match attributes.remove("type") {
+        Some(kind) if !kind.is_empty() => Ok(Cache { kind, attributes }),
+        _ => Err(format!("type required form {text:?}: type=registry, type=local or type=inline")),
+    }
+}
+
 /// A number of bytes with a binary unit, as `64m`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("invalid size: {text:?}, expected a number and b, k, m or g");
@@ -57,6 +75,14 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cache_has_a_type_or_is_a_name() {
+        let parsed = cache("type=registry,ref=localhost:5000/a,mode=max").unwrap();
+        assert_eq!((parsed.kind.as_str(), &*parsed.attributes["mode"]), ("registry", "max"));
+        assert_eq!(cache("localhost:5000/a").unwrap().attributes["ref"], "localhost:5000/a");
+        assert!(cache("mode=max").is_err() && cache("type=").is_err());
+    }
 
     #[test]
     fn sizes_have_binary_units() {
