@@ -392,7 +392,10 @@ impl Store {
     }
 
     /// A descriptor for a manifest or index that is known by its digest only.
-    fn describe(&self, digest: &Digest) -> Result<Descriptor, Error> {
+    ///
+    /// # Errors
+    /// It is missing, damaged or not valid.
+    pub fn describe(&self, digest: &Digest) -> Result<Descriptor, Error> {
         #[derive(serde::Deserialize)]
         struct Document {
             #[serde(rename = "mediaType")]

@@ -2,7 +2,7 @@
 
 use crate::names::{self, parts, short_id};
 use crate::output;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use koskit_image::{Image, Tagged};
 use koskit_llb::Reference;
@@ -45,16 +45,33 @@ struct Row {
 pub fn images(arguments: &Arguments) -> Result<()> {
     let store = names::store()?;
     let mut rows = Vec::new();
-    for tagged in store.list()? {
-        if arguments.name.as_ref().is_some_and(|name| !matches(name, &tagged.reference)) {
+    let mut broken = None;
+    for (reference, descriptor) in store.names()? {
+        if arguments.name.as_ref().is_some_and(|name| !matches(name, &reference)) {
             continue;
         }
+        let platforms = match store.platforms(&descriptor) {
+            Ok(platforms) => platforms,
+            // One image that is damaged hides no other.
+            Err(error) => {
+                let name = names::short(&reference);
+                output::error(&format!("{name} cannot be read: {error}\n"));
+                broken = Some(name);
+                continue;
+            }
+        };
+        let tagged = Tagged { reference, descriptor, platforms };
         for (_, descriptor) in &tagged.platforms {
-            let image = store.image(descriptor)?;
-            rows.push(Row { tagged: tagged.clone(), image });
+            // An index may name platforms that were never fetched.
+            if let Ok(image) = store.image(descriptor) {
+                rows.push(Row { tagged: tagged.clone(), image });
+            }
         }
     }
     output::print(&text(&rows, arguments))?;
+    if let Some(name) = broken {
+        bail!("an image is damaged; build or pull it again, or remove it by `koskit rmi {name}`");
+    }
     Ok(())
 }
 

@@ -4,22 +4,30 @@ mod build;
 mod builder;
 mod copy;
 mod debug;
+mod diff;
 mod error;
 mod explain;
+mod history;
 mod images;
 mod inspect;
+mod load;
 mod login;
 mod lower;
 mod names;
 mod output;
+mod prune;
 mod pull;
 mod push;
 mod registry;
+mod rmi;
 mod run;
+mod save;
 mod sbom;
 mod sdk;
 mod sel4;
 mod sign;
+mod system;
+mod tag;
 mod trust;
 mod version;
 
@@ -58,6 +66,15 @@ enum Command {
     Run(run::Arguments),
     Images(images::Arguments),
     Inspect(inspect::Arguments),
+    History(history::Arguments),
+    Diff(diff::Arguments),
+    Tag(tag::Arguments),
+    Rmi(rmi::Arguments),
+    Prune(prune::Arguments),
+    Save(save::Arguments),
+    Load(load::Arguments),
+    #[command(subcommand)]
+    System(system::Command),
     Pull(pull::Arguments),
     Push(push::Arguments),
     Copy(copy::Arguments),
@@ -89,6 +106,14 @@ fn main() -> ExitCode {
         Command::Builder(command) => builder::builder(&command),
         Command::Images(arguments) => images::images(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::History(arguments) => history::history(&arguments),
+        Command::Diff(arguments) => diff::diff(&arguments),
+        Command::Tag(arguments) => tag::tag(&arguments),
+        Command::Rmi(arguments) => rmi::rmi(&arguments),
+        Command::Prune(arguments) => prune::prune(&arguments),
+        Command::Save(arguments) => save::save(&arguments),
+        Command::Load(arguments) => load::load(&arguments),
+        Command::System(command) => system::system(&command),
         Command::Pull(arguments) => pull::pull(&arguments),
         Command::Push(arguments) => push::push(&arguments),
         Command::Copy(arguments) => copy::copy(&arguments),

@@ -1,6 +1,7 @@
 //! Names of images, as a person gives them.
 
 use anyhow::{Context, Result};
+use koskit_image::oci::Descriptor;
 use koskit_image::{Error, Image, Store};
 use koskit_llb::{Platform, Reference};
 use std::collections::BTreeMap;
@@ -44,6 +45,89 @@ pub fn resolve(store: &Store, name: &Reference, platform: &Platform) -> Result<I
         Error::NotFound(name) => missing(store, &name),
         other => other.into(),
     })
+}
+
+/// What a person means by the name of an image, or by the first digits of its ID.
+pub struct Found {
+    /// The name, if that was given.
+    pub reference: Option<Reference>,
+    /// Of its manifest or index.
+    pub descriptor: Descriptor,
+    /// All names of it.
+    pub all: Vec<Reference>,
+}
+
+/// Finds an image by its name, by its digest, or by the first four digits or more of its ID or
+/// digest.
+///
+/// # Errors
+/// There is none, or several begin so.
+pub fn any(store: &Store, text: &str) -> Result<Found> {
+    let names = store.names()?;
+    let named = |descriptor: &Descriptor| {
+        let same = names.iter().filter(|(_, d)| d.digest() == descriptor.digest());
+        same.map(|(name, _)| name.clone()).collect()
+    };
+    if let Ok(name) = text.parse::<Reference>() {
+        let name = name.tagged();
+        if let Some((name, descriptor)) = names.iter().find(|(known, _)| *known == name) {
+            let (reference, descriptor) = (Some(name.clone()), descriptor.clone());
+            return Ok(Found { reference, all: named(&descriptor), descriptor });
+        }
+    }
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    let mut found: Vec<Descriptor> = Vec::new();
+    if digits.len() >= 4 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        for (_, descriptor) in &names {
+            if !found.contains(descriptor)
+                && ids(store, descriptor).any(|id| id.starts_with(digits))
+            {
+                let mut descriptor = descriptor.clone();
+                descriptor.set_annotations(None);
+                found.push(descriptor);
+            }
+        }
+        found.dedup_by(|a, b| a.digest() == b.digest());
+        if let (true, Ok(digest)) = (found.is_empty(), text.parse()) {
+            // Nobody has named it yet.
+            found.extend(store.describe(&digest).ok());
+        }
+    }
+    match found.as_slice() {
+        [one] => Ok(Found { reference: None, all: named(one), descriptor: one.clone() }),
+        [] => match text.parse::<Reference>() {
+            Ok(name) => Err(missing(store, &name.tagged())),
+            Err(error) => Err(error.into()),
+        },
+        _ => anyhow::bail!("several images begin with {text}; give more digits of it"),
+    }
+}
+
+/// Digits of all IDs and digests that a name stands for.
+fn ids(store: &Store, descriptor: &Descriptor) -> impl Iterator<Item = String> + use<> {
+    let digest = descriptor.digest().digest().to_owned();
+    let platforms = store.platforms(descriptor).unwrap_or_default();
+    let images = platforms.into_iter().filter_map(|(_, d)| store.image(&d).ok());
+    let ids: Vec<_> = images.map(|image| image.id().hex().to_owned()).collect();
+    std::iter::once(digest).chain(ids)
+}
+
+/// One image of what [`any`] finds: for a platform, or the likeliest one.
+///
+/// # Errors
+/// As [`any`]; or it is not for that platform, or cannot be read.
+pub fn image(store: &Store, text: &str, wanted: Option<&Platform>) -> Result<Image> {
+    let found = any(store, text)?;
+    let platforms = store.platforms(&found.descriptor)?;
+    let of = |wanted: &Platform| platforms.iter().find(|(platform, _)| platform == wanted);
+    let image = match wanted {
+        Some(wanted) => of(wanted).with_context(|| format!("{text} is not for {wanted}"))?,
+        None => {
+            let any = of(&target()).or_else(|| platforms.first());
+            any.with_context(|| format!("{text} has no image for any platform"))?
+        }
+    };
+    Ok(store.image(&image.1)?)
 }
 
 /// Whether a name is one of the SDK's images, which are made here and in no registry.
