@@ -5,7 +5,9 @@
 //! links to the files of others, which share their place on the disk and never change.
 //!
 //! A layer that hides what is below it, since its step removed something, hides it in every stack
-//! that it is put into, as BuildKit has it for its merge op.
+//! that it is put into, as BuildKit has it for its merge op. One difference is left: a directory
+//! that was removed and made again hides all that is there in the layers below, where BuildKit
+//! hides what its step had removed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

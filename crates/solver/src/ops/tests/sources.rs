@@ -300,6 +300,43 @@ fn the_directory_of_git_is_kept_if_asked_and_submodules_come_along() {
 }
 
 #[test]
+fn who_asks_for_a_repository_is_told_to_its_host_only() {
+    inside(|_, dir| {
+        if Command::new("git").arg("version").output().is_err() {
+            return println!("skipped: there is no git");
+        }
+        let world = World::new(dir);
+        let elsewhere = Server::new(|_, _| answer("404 Not Found", &[], b""));
+        let location = format!("Location: {}/x/info/refs", elsewhere.url);
+        let server = Server::new(move |_, _| answer("302 Found", &[&location], b""));
+        let url = format!("{}/r.git", server.url);
+        let attrs = [
+            ("git.fullurl", url.as_str()),
+            ("git.authtokensecret", "GIT_AUTH_TOKEN"),
+            ("git.authheadersecret", "GIT_AUTH_HEADER"),
+        ];
+        let get = |secrets: &[(&str, &str)]| {
+            let secret =
+                |(id, text): &(&str, &str)| (id.to_string(), Secret::Bytes((*text).into()));
+            let secrets = secrets.iter().map(secret).collect();
+            let inputs = Inputs { secrets, ..Inputs::default() };
+            let error = world.of_source("git://127.0.0.1/r.git", &attrs, &inputs).unwrap_err();
+            assert!(!error.contains("hush") && error.contains(&url), "{error}");
+            server.requests().pop().unwrap()
+        };
+        // Base64 of x-access-token:hush.
+        let token = "authorization: basic ec1hy2nlc3mtdg9rzw46ahvzaa==\r\n";
+        assert!(get(&[("GIT_AUTH_TOKEN", "hush\n")]).contains(token));
+        let own = [("GIT_AUTH_TOKEN", "other"), ("GIT_AUTH_TOKEN.127.0.0.1", "hush")];
+        assert!(get(&own).contains(token));
+        let header = get(&[("GIT_AUTH_TOKEN", "other"), ("GIT_AUTH_HEADER", "bearer hush")]);
+        assert!(header.contains("authorization: bearer hush\r\n"), "{header}");
+        assert!(!get(&[]).contains("authorization"));
+        assert!(elsewhere.requests().iter().all(|request| !request.contains("authorization")));
+    });
+}
+
+#[test]
 fn a_repository_makes_nothing_run_and_reads_nothing_of_this_machine() {
     inside(|_, dir| {
         let Some(daemon) = Daemon::start(dir) else { return };
