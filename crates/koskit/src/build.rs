@@ -6,6 +6,7 @@
 mod annotations;
 mod arguments;
 mod attest;
+mod caches;
 mod check;
 pub(crate) mod context;
 pub(crate) mod engine;
@@ -180,6 +181,7 @@ impl Session<'_> {
         let inputs = &self.inputs;
         let request = Request {
             build: &build,
+            platform,
             inputs,
             no_cache,
             epoch,

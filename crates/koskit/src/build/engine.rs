@@ -4,16 +4,17 @@
 //! same for all engines.
 
 use crate::build::Arguments;
+use crate::build::caches;
 use crate::build::epoch::dated;
 use crate::build::events::Events;
 use crate::build::failure;
 use crate::names;
 use crate::registry::Connection;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use koskit_buildkit::{Cache, Client, Credentials};
 use koskit_frontend::{Build, ImageConfig};
 use koskit_image::{Compression, Layer, Store};
-use koskit_llb::{Graph, Inputs, pb};
+use koskit_llb::{Graph, Inputs, Platform, pb};
 use koskit_progress::Progress;
 use koskit_registry::Credential;
 use koskit_solver::{Solved, Solver};
@@ -22,7 +23,12 @@ use std::sync::Arc;
 /// What runs a build graph.
 pub enum Engine {
     /// The solver in this process.
-    Embedded(Box<Solver>),
+    Embedded {
+        /// It.
+        solver: Box<Solver>,
+        /// Where its layers are.
+        store: Store,
+    },
     /// A BuildKit server, whose layers come into the store.
     Remote {
         /// The connection to it.
@@ -38,6 +44,8 @@ pub enum Engine {
 pub struct Request<'a> {
     /// The graph, and the configuration of the image.
     pub build: &'a Build,
+    /// What it is for.
+    pub platform: &'a Platform,
     /// What it takes from outside.
     pub inputs: &'a Inputs,
     /// Run all steps, even those whose result is known.
@@ -60,6 +68,8 @@ pub struct Made {
     pub layers: Vec<Layer>,
     /// How many of them, the first ones, came with the base image.
     pub base: usize,
+    /// The records of a build cache, for the configuration.
+    pub inline_cache: Option<String>,
 }
 
 impl Engine {
@@ -76,13 +86,13 @@ impl Engine {
         }
         let solver = Solver::new(store.clone(), names::cache()?)?;
         let solver = solver.with_fetch(Arc::new(Connection::default().client()));
-        Ok(Self::Embedded(Box::new(solver)))
+        Ok(Self::Embedded { solver: Box::new(solver), store: store.clone() })
     }
 
     /// What it is called.
     pub fn name(&self) -> &str {
         match self {
-            Self::Embedded(_) => "koskit",
+            Self::Embedded { .. } => "koskit",
             Self::Remote { client, .. } => client.address(),
         }
     }
@@ -93,7 +103,7 @@ impl Engine {
     /// The first step that fails, with its place in the Dockerfile.
     pub fn solve(&self, request: &Request<'_>, progress: &Progress) -> Result<Made> {
         match self {
-            Self::Embedded(solver) => embedded(solver, request, progress),
+            Self::Embedded { solver, store } => embedded(solver, store, request, progress),
             Self::Remote { client, store, allow } => {
                 let graph = Graph::new(&request.build.definition)?;
                 let (definition, source) = (&request.build.definition, &request.build.source);
@@ -128,7 +138,7 @@ impl Engine {
         progress: &Progress,
     ) -> Result<Vec<Layer>> {
         match self {
-            Self::Embedded(solver) => {
+            Self::Embedded { solver, .. } => {
                 let graph = Graph::new(definition)?;
                 let events = Events::new(&graph, progress);
                 let options = koskit_solver::Options::default();
@@ -158,11 +168,14 @@ impl Engine {
     }
 }
 
-fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Result<Made> {
+fn embedded(
+    solver: &Solver,
+    store: &Store,
+    request: &Request<'_>,
+    progress: &Progress,
+) -> Result<Made> {
     let build = request.build;
-    if let Some(cache) = request.cache_to.first() {
-        bail!("--cache-to type={} takes a BuildKit server, by --builder", cache.kind);
-    }
+    caches::check(request.cache_to)?;
     let graph = Graph::new(&build.definition)?;
     let options = koskit_solver::Options {
         no_cache: request.no_cache,
@@ -170,9 +183,11 @@ fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Resu
         compression: request.compression,
         ..koskit_solver::Options::default()
     };
+    let imports = caches::import(request.cache_from, store, request.platform, progress);
+    let solver = solver.clone().with_imports(imports);
     let events = Events::new(&graph, progress);
-    let solved = solver.solve(&graph, request.inputs, &options, &|event| events.tell(&event));
-    let solved = match solved {
+    let tell = |event| events.tell(&event);
+    let solved = match solver.solve_recorded(&graph, request.inputs, &options, &tell) {
         Ok(solved) => {
             events.done();
             solved
@@ -182,7 +197,11 @@ fn embedded(solver: &Solver, request: &Request<'_>, progress: &Progress) -> Resu
             return Err(failure::of_step(error, &graph, &build.source));
         }
     };
-    Ok(made(request, solved))
+    let (solved, records) = solved;
+    let solved = solved.into_iter().next().unwrap_or_default();
+    let inline_cache =
+        caches::export(request.cache_to, &solver, store, &records, &solved, progress)?;
+    Ok(Made { inline_cache, ..made(request, solved) })
 }
 
 /// Those of docker's `config.json`. Where they cannot be read, the registry says what it lacks.
@@ -199,5 +218,5 @@ fn credentials() -> Credentials {
 fn made(request: &Request<'_>, solved: Solved) -> Made {
     let mut config = dated(request.build.config.clone(), request.epoch);
     solved.mark_empty(config.history.iter_mut().map(|entry| &mut entry.empty_layer));
-    Made { config, layers: solved.layers, base: solved.base }
+    Made { config, layers: solved.layers, base: solved.base, inline_cache: None }
 }

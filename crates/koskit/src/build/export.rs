@@ -131,7 +131,7 @@ impl Exporter<'_> {
         for Built { platform, made, .. } in built {
             let layers = self.layers(made, output)?;
             let form = Form { docker, annotations: at(Place::Manifest, Some(platform)) };
-            images.push(self.store.add_image_as(&made.config, &layers, &form)?);
+            images.push(self.store.add_image_as(&config(made)?, &layers, &form)?);
         }
         let attestations = self.attestations(built, &images, output)?;
         if let ([image], [built], []) = (images.as_slice(), built, attestations.as_slice()) {
@@ -287,6 +287,15 @@ pub fn complete(store: &Store, client: &Client, layers: &[Layer]) -> Result<()> 
         client.layer(&from, layer, store)?;
     }
     Ok(())
+}
+
+/// The configuration as it is written.
+fn config(made: &Made) -> Result<serde_json::Value> {
+    let mut config = serde_json::to_value(&made.config)?;
+    if let Some(records) = &made.inline_cache {
+        config[koskit_solver::portable::INLINE] = records.as_str().into();
+    }
+    Ok(config)
 }
 
 /// An error and its causes in one line, as a step shows it.

@@ -299,3 +299,24 @@ fn what_cannot_be_had_is_refused_in_docker_s_words() {
         assert!(said.contains(expected), "{words:?}: {said}");
     }
 }
+
+#[test]
+fn a_cache_in_a_directory_serves_another_home() {
+    let (one, two) = (home(), home());
+    one.must(&["build", "--cache-to", "type=local,dest=cache-of-one,mode=max", "app"]);
+    let from = format!("type=local,src={}", one.path("cache-of-one").display());
+    let build = |from: &str| {
+        let output = two.command(&["build", "--cache-from", from, "app"]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let said = build("type=local,src=nowhere");
+    assert!(said.contains("ERROR"), "{said}");
+    let two_again = home();
+    let output = two_again.command(&["build", "--cache-from", &from, "app"]).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches(" CACHED\n").count(), 2, "{said}");
+    let said = one.fails(&["build", "--cache-to", "type=gha", "app"]);
+    assert!(said.contains("there is no cache of type \"gha\""), "{said}");
+}

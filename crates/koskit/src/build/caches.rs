@@ -1,0 +1,159 @@
+//! Build caches of other places, for the engine in this process.
+
+use crate::registry::{Blobs, Connection};
+use anyhow::{Context as _, Result, anyhow, bail};
+use koskit_buildkit::Cache;
+use koskit_image::Store;
+use koskit_llb::{Platform, Reference};
+use koskit_progress::Progress;
+use koskit_solver::portable::{CacheError, CacheExport, Import, Mode, Origin};
+use koskit_solver::{Solved, Solver};
+use std::path::PathBuf;
+
+/// Reads caches. One that cannot be had is told and passed over, as a build does without it.
+pub fn import(
+    caches: &[Cache],
+    store: &Store,
+    platform: &Platform,
+    progress: &Progress,
+) -> Vec<Import> {
+    let read = |cache: &Cache| {
+        let name = match cache.kind.as_str() {
+            "local" => format!("importing cache from client directory {}", field(cache, "src")),
+            _ => format!("importing cache manifest from {}", field(cache, "ref")),
+        };
+        let read = progress
+            .step(&name, |_| one(cache, store, platform).map_err(|error| anyhow!("{error:#}")));
+        read.ok().flatten()
+    };
+    caches.iter().filter_map(read).collect()
+}
+
+fn one(cache: &Cache, store: &Store, platform: &Platform) -> Result<Option<Import>> {
+    match cache.kind.as_str() {
+        "local" => {
+            let directory = required(cache, "src")?;
+            Ok(Some(Import::read_directory(&PathBuf::from(directory), tag(cache))?))
+        }
+        "registry" => {
+            let name: Reference = required(cache, "ref")?.parse::<Reference>()?.tagged();
+            let client = Connection::default().client();
+            let document = client.document(&name)?;
+            let origin = Origin::Registry(name.clone());
+            let blob = |descriptor: &_, limit| Ok(client.blob(&name, descriptor, limit)?);
+            match Import::read(&document.bytes, origin, &blob) {
+                Err(CacheError::Invalid { .. }) => {
+                    // Then it is an image that has its cache within it.
+                    let pulled = client.resolve(&name, platform, store)?;
+                    let image = pulled.images.first().context("there is no image")?;
+                    Ok(Import::within(image, &name)?)
+                }
+                read => Ok(Some(read?)),
+            }
+        }
+        other => {
+            bail!("there is no cache of type {other:?} to begin with, only local and registry")
+        }
+    }
+}
+
+/// What kinds of caches there are to be written.
+///
+/// # Errors
+/// One of them is none, or lacks what says where it is.
+pub fn check(caches: &[Cache]) -> Result<()> {
+    for cache in caches {
+        match cache.kind.as_str() {
+            "local" => drop(required(cache, "dest")?),
+            "registry" => drop(required(cache, "ref")?.parse::<Reference>()?),
+            "inline" => {}
+            other => bail!("there is no cache of type {other:?}, only local, registry and inline"),
+        }
+        if !matches!(field(cache, "mode"), "" | "min" | "max") {
+            bail!("mode={} of a cache is neither min nor max", field(cache, "mode"));
+        }
+    }
+    Ok(())
+}
+
+/// Writes caches of what a build came to. Gives the one that is to be within the image.
+///
+/// # Errors
+/// One cannot be written, unless it says `ignore-error=true`.
+pub fn export(
+    caches: &[Cache],
+    solver: &Solver,
+    store: &Store,
+    records: &koskit_solver::portable::Records,
+    solved: &Solved,
+    progress: &Progress,
+) -> Result<Option<String>> {
+    let mut inline = None;
+    for cache in caches {
+        let mode = if field(cache, "mode") == "max" { Mode::Max } else { Mode::Min };
+        let name = match cache.kind.as_str() {
+            "local" => "exporting cache to client directory".to_owned(),
+            "inline" => "exporting cache within the image".to_owned(),
+            _ => format!("exporting cache to registry {}", field(cache, "ref")),
+        };
+        let written = progress.step(&name, |step| {
+            let cached = solver.export(records, &[solved], mode)?;
+            match cache.kind.as_str() {
+                "inline" => inline = cached.inline(&solved.layers),
+                "local" => {
+                    let _task = step.task("writing layers");
+                    cached.write(store, &PathBuf::from(required(cache, "dest")?), tag(cache))?;
+                }
+                _ => push(&cached, cache, store, &Blobs::new(step))?,
+            }
+            anyhow::Ok(())
+        });
+        if field(cache, "ignore-error") != "true" {
+            written?;
+        }
+    }
+    Ok(inline)
+}
+
+fn push(cached: &CacheExport, cache: &Cache, store: &Store, blobs: &Blobs<'_>) -> Result<()> {
+    let name: Reference = required(cache, "ref")?.parse::<Reference>()?.tagged();
+    let manifest = cached.manifest(store)?;
+    let client = Connection::default().client();
+    client.push(store, &manifest, &name, &|event| blobs.tell(event))?;
+    Ok(())
+}
+
+fn tag(cache: &Cache) -> &str {
+    match field(cache, "tag") {
+        "" => "latest",
+        tag => tag,
+    }
+}
+
+fn field<'a>(cache: &'a Cache, key: &str) -> &'a str {
+    cache.attributes.get(key).map_or("", String::as_str)
+}
+
+fn required<'a>(cache: &'a Cache, key: &str) -> Result<&'a str> {
+    match field(cache, key) {
+        "" => bail!("a cache of type {} needs {key}=…", cache.kind),
+        value => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::values::cache;
+
+    #[test]
+    fn a_cache_must_say_where_it_is() {
+        let check = |text: &str| check(&[cache(text).unwrap()]);
+        for good in ["type=inline", "type=local,dest=x,mode=max", "type=registry,ref=a:b"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["type=local", "type=gha", "type=registry,ref=A", "type=inline,mode=all"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+}
