@@ -1,7 +1,7 @@
 //! What is said about images beside them: what a build keeps, and whether docker reads it.
 
 use koskit_tests::registry::Registry;
-use koskit_tests::{Home, Peers, Said, skip};
+use koskit_tests::{Home, Peers, Said, root, skip};
 use serde_json::Value;
 
 /// A home with a build context `app` whose image holds a lock file.
@@ -41,6 +41,31 @@ fn docker_reads_the_attestations_that_koskit_pushes() {
     assert_eq!(arguments["build-arg:MODE"], "fast", "{provenance:#}");
     let steps = &definition["internalParameters"]["buildConfig"]["llbDefinition"];
     assert!(steps.as_array().is_some_and(|steps| steps.len() > 1), "{provenance:#}");
+}
+
+#[test]
+fn a_native_image_lists_what_the_sdk_has_linked_into_it() {
+    let home = Home::with_sdk();
+    let context = root().join("examples/hello").display().to_string();
+    home.must(&["build", "-q", "--sbom", "-t", "hello", &context]);
+    let sbom: Value = serde_json::from_str(&home.must(&["sbom", "hello"]).stdout).unwrap();
+    let packages = sbom["packages"].as_array().unwrap();
+    let musl = packages.iter().find(|package| package["name"] == "musl-dev");
+    let musl = musl.unwrap_or_else(|| panic!("musl is not listed: {sbom:#}"));
+    let related = |relation: &&Value| relation["relatedSpdxElement"] == musl["SPDXID"];
+    let relation = sbom["relationships"].as_array().unwrap().iter().find(related).unwrap();
+    assert_eq!(relation["relationshipType"], "STATIC_LINK");
+    let gcc = |package: &Value| package["name"] == "gcc-12-aarch64-linux-gnu";
+    assert!(!packages.iter().any(gcc), "the compiler is no part of the image");
+}
+
+#[test]
+fn the_packages_of_an_image_of_the_sdk_are_found() {
+    let home = Home::with_sdk();
+    let said = home.must(&["sbom", "--platform", "linux/arm64", "kos/busybox"]);
+    let sbom: Value = serde_json::from_str(&said.stdout).unwrap();
+    let found = |package: &Value| package["name"] == "busybox-static";
+    assert!(sbom["packages"].as_array().unwrap().iter().any(found), "{sbom:#}");
 }
 
 #[test]

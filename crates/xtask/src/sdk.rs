@@ -25,7 +25,7 @@ const RECIPE: &str = "com.koskit.sdk.recipe";
 /// The Debian release that SDK images are made from.
 const SUITE: &str = "bookworm";
 /// Raise this where a change of this file changes the images.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -92,6 +92,7 @@ impl Image {
             .text(self.finish)
             .text(self.path)
             .text(self.mount)
+            .text(self.links)
             .text(&self.env.join(" "));
         let key = if self.folder.is_empty() { key } else { key.files(&self.folder())? };
         Ok(key.finish())
@@ -124,6 +125,9 @@ impl Image {
             command.args(self.env.iter().flat_map(|entry| ["--env", entry]));
             if !self.mount.is_empty() {
                 command.args(["--label", &format!("com.koskit.sdk.mount={}", self.mount)]);
+            }
+            if !self.links.is_empty() {
+                command.args(["--label", &format!("com.koskit.sdk.links={}", self.links)]);
             }
             run(&mut command)
         })
@@ -160,7 +164,7 @@ impl Image {
     fn bootstrap(&self, folder: &Path, rootfs: &Path) -> Result<()> {
         let script = folder.join("finish.sh");
         let finish = if self.source.is_empty() { self.finish } else { SOURCE };
-        fs::write(&script, format!("set -eu\n{finish}\n"))?;
+        fs::write(&script, format!("set -eu\n{STATUS}\n{finish}\n"))?;
         let mut architectures = self.architecture.to_owned();
         if !self.foreign.is_empty() && self.foreign != self.architecture {
             architectures = format!("{architectures},{}", self.foreign);
@@ -186,6 +190,16 @@ impl Image {
         Ok(())
     }
 }
+
+/// Says in the rootfs which packages it is made of, as images without dpkg do: what a bill of
+/// materials is written from. `extract` itself leaves dpkg's database empty.
+const STATUS: &str = r#"
+    mkdir -p "$1/var/lib/dpkg/status.d"
+    for deb in "$1"/var/cache/apt/archives/*.deb; do
+        name=$(dpkg-deb --show --showformat='${Package}_${Architecture}' "$deb")
+        dpkg-deb --field "$deb" >"$1/var/lib/dpkg/status.d/$name"
+    done
+"#;
 
 /// Lets apt know the source packages of wherever it has the binary ones from.
 const DEB_SRC: &str = r#"sed -n 's/^deb /deb-src /p' "$1/etc/apt/sources.list" \

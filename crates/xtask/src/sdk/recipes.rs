@@ -20,6 +20,8 @@ pub struct Image {
     pub path: &'static str,
     /// Where it is mounted as a toolchain; empty where it is none.
     pub mount: &'static str,
+    /// The packages of which parts are in the programs that it links, separated by commas.
+    pub links: &'static str,
     /// Variables of its configuration besides PATH. Those of a toolchain are what the commands of
     /// builds for seL4 get.
     pub env: &'static [&'static str],
@@ -36,6 +38,7 @@ const EMPTY: Image = Image {
     finish: "",
     path: "",
     mount: "",
+    links: "",
     env: &[],
 };
 
@@ -97,6 +100,7 @@ pub const DEV_C: Image = Image {
     "#,
     path: "/opt/kos/bin:",
     mount: "/opt/kos/sdk",
+    links: "musl-dev,libgcc-12-dev-arm64-cross,libc6-dev-arm64-cross,libstdc++-12-dev-arm64-cross",
     env: &[
         "CC=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-gcc",
         "CXX=/opt/kos/sdk/opt/kos/bin/aarch64-kos-linux-musl-g++",
