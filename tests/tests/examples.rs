@@ -18,7 +18,7 @@ fn unpacked(home: &Home, name: &str) -> PathBuf {
     let store = home.store();
     let platform = Platform::new("linux", "arm64", "");
     let image = store.resolve(&name.parse().unwrap(), &platform).unwrap();
-    let folder = home.path().join(format!("files-{name}"));
+    let folder = home.path().join(format!("files-{}", name.replace('/', "-")));
     for layer in &image.layers {
         tar::Archive::new(store.layer(layer).unwrap()).unpack(&folder).unwrap();
     }
@@ -134,4 +134,71 @@ fn an_erlang_release_is_made_for_both_platforms_and_survives_a_crash() {
     {
         assert!(ran.contains(line), "{line} in\n{ran}");
     }
+}
+
+#[test]
+fn a_compose_file_builds_the_images_of_its_services() {
+    let home = Home::with_sdk();
+    let file = format!("{}/compose.yaml", example("compose"));
+    let dry = home.must(&["compose", "-f", &file, "--profile", "linux", "build", "--dry-run"]);
+    let lines: Vec<&str> = dry.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", dry.stdout);
+    assert!(lines[0].starts_with("koskit build --tag apps/client "), "{}", lines[0]);
+    assert!(lines[2].starts_with("koskit build --tag apps/words --sel4=false "), "{}", lines[2]);
+    assert!(!home.path().join("cache").exists());
+
+    let mut command = home.command(&["compose", "-f", &file, "build"]);
+    let built = command.env("GREETING", "tena koe").output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    for name in ["client", "server"] {
+        let labels = &home.inspect(&format!("apps/{name}"))["Config"]["Labels"];
+        assert_eq!(labels["com.koskit.app.binary.loopback"], format!("/bin/{name}"));
+    }
+
+    let (Some(mut client), Some(mut server)) = (qemu(), qemu()) else { return };
+    let program = |name: &str| unpacked(&home, &format!("apps/{name}")).join("bin").join(name);
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = port.to_string();
+    let server = server.arg(program("server")).arg(&port).stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = Running(server);
+    let mut line = [0; 18];
+    server.0.stdout.take().unwrap().read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"server: listening\n");
+    let client = client.arg(program("client")).arg(&port).env("SERVER", "127.0.0.1").output();
+    let said = String::from_utf8_lossy(&client.unwrap().stdout).into_owned();
+    assert_eq!(said, "client: tena koe -> TENA KOE\nclient: bye -> BYE\n");
+    assert!(server.0.wait().unwrap().success());
+}
+
+#[test]
+fn a_compose_file_that_is_wrong_is_shown_where_it_is() {
+    let home = Home::new();
+    home.write("compose.yaml", "services:\n  a:\n    biuld: .\n    image: ${TAG:?set it}\n");
+    let said = home.koskit(&["compose", "build"]);
+    assert_eq!(said.code, 1);
+    let expected = "\
+error: a service has no key biuld
+ --> compose.yaml:3:5
+  |
+3 |     biuld: .
+  |     ^^^^^
+  |
+  = hint: did you mean build?
+
+error: the variable TAG must be set: set it
+ --> compose.yaml:4:12
+  |
+4 |     image: ${TAG:?set it}
+  |            ^^^^^^^^^^^^^^
+";
+    assert_eq!(said.stderr, expected);
+    home.write(".env", "TAG=1\n");
+    home.write(
+        "compose.yaml",
+        "services:\n  a:\n    image: a:${TAG}\n    build:\n      \
+        dockerfile_inline: |\n        FROM scratch\n        COPY file /\n",
+    );
+    home.write("file", "");
+    home.must(&["compose", "build", "--quiet"]);
+    assert_eq!(home.names(), ["a:1"]);
 }

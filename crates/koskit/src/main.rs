@@ -2,6 +2,7 @@
 
 mod build;
 mod builder;
+mod compose;
 mod copy;
 mod debug;
 mod diff;
@@ -63,6 +64,7 @@ enum Command {
     Explain(explain::Arguments),
     #[command(subcommand)]
     Builder(builder::Command),
+    Compose(compose::Arguments),
     Run(run::Arguments),
     Images(images::Arguments),
     Inspect(inspect::Arguments),
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::build(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Builder(command) => builder::builder(&command),
+        Command::Compose(arguments) => compose::compose(&arguments),
         Command::Images(arguments) => images::images(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::History(arguments) => history::history(&arguments),
