@@ -63,9 +63,6 @@ impl Lines {
     /// Shows what there is to show; `all` if nothing may wait.
     fn show(&mut self, trace: &mut Trace, screen: &mut dyn Screen, all: bool) {
         let mut text = String::new();
-        if !std::mem::replace(&mut self.begun, true) && !self.builder.is_empty() {
-            text.push_str(&format!("#0 building with {}\n", self.builder));
-        }
         if let Some(current) = self.current.filter(|current| trace.changed.contains(current)) {
             self.step(trace, current, &mut text);
         }
@@ -93,9 +90,13 @@ impl Lines {
         trace.changed.retain(|&index| {
             trace.steps[index].state() == State::Waiting || self.waiting.contains_key(&index)
         });
-        if !text.is_empty() {
-            screen.write(text.as_bytes());
+        if text.is_empty() {
+            return;
         }
+        if !std::mem::replace(&mut self.begun, true) && !self.builder.is_empty() {
+            text.insert_str(0, &format!("#0 building with {}\n", self.builder));
+        }
+        screen.write(text.as_bytes());
     }
 
     /// Shows what is new of a step.

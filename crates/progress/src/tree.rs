@@ -34,6 +34,8 @@ pub(crate) struct Tree {
     builder: String,
     /// The width of each line that stands on the screen.
     drawn: Vec<usize>,
+    /// How wide the terminal was then.
+    columns: usize,
     /// Whether anything has been told since the last picture.
     changed: bool,
 }
@@ -56,7 +58,7 @@ struct Block {
 
 impl Tree {
     pub fn new(paint: Paint, builder: &str) -> Self {
-        Self { paint, builder: builder.to_owned(), drawn: Vec::new(), changed: false }
+        Self { paint, builder: builder.to_owned(), drawn: Vec::new(), columns: 0, changed: false }
     }
 
     fn draw(&mut self, trace: &Trace, screen: &mut dyn Screen, last: bool) {
@@ -71,6 +73,10 @@ impl Tree {
         let up: usize = self.drawn.iter().map(|wide| wide.div_ceil(columns).max(1)).sum();
         if up > 0 {
             text.push_str(&format!("\r\x1b[{}A", up.min(rows.max(1))));
+        }
+        if std::mem::replace(&mut self.columns, columns) != columns {
+            // It remembers which lines it has broken, unless they are erased.
+            text.push_str("\x1b[J");
         }
         self.drawn.clear();
         for row in &picture {
