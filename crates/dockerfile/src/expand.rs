@@ -16,6 +16,11 @@ use crate::pattern::{Pattern, PatternError};
 
 /// `${a:-${b:-${…}}}` deeper than this is refused.
 const MAX_DEPTH: usize = 100;
+/// No text that arises is longer, in bytes: `${a///${a///$a}}` grows with a power of its own
+/// length, and `ENV a=$a$a` doubles with each line.
+pub(crate) const MAX_LENGTH: usize = 4 << 20;
+/// Characters that one expansion looks at, at most.
+const MAX_WORK: u64 = 1 << 26;
 
 /// Where the values of variables come from.
 pub trait Environment {
@@ -100,6 +105,9 @@ pub enum ExpandError {
         /// Why.
         source: PatternError,
     },
+    /// Values that grow without end.
+    #[error("it becomes longer than {} MiB, or takes too long", MAX_LENGTH >> 20)]
+    Large,
     /// Braces in braces in braces.
     #[error("variables are nested more than {MAX_DEPTH} deep")]
     Depth,
@@ -122,8 +130,16 @@ impl Expander {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let chars = text.chars().peekable();
         let (matched, unmatched) = (BTreeSet::new(), BTreeSet::new());
-        let mut run =
-            Run { options: *self, chars, env, raw: self.raw_escapes, depth: 0, matched, unmatched };
+        let mut run = Run {
+            options: *self,
+            chars,
+            env,
+            raw: self.raw_escapes,
+            depth: 0,
+            work: 0,
+            matched,
+            unmatched,
+        };
         let (text, words) = run.until(None, self.raw_escapes)?;
         Ok(Expansion { text, words, matched: run.matched, unmatched: run.unmatched })
     }
@@ -177,6 +193,7 @@ struct Run<'a> {
     /// Escape characters stay, now.
     raw: bool,
     depth: usize,
+    work: u64,
     matched: BTreeSet<String>,
     unmatched: BTreeSet<String>,
 }
@@ -210,12 +227,12 @@ impl Run<'_> {
             match c {
                 '$' => {
                     let value = self.dollar()?;
-                    text.push_str(&value);
+                    self.grow(&mut text, &value)?;
                     value.chars().for_each(|c| words.split(c));
                 }
                 '\'' | '"' if !self.options.ignore_quotes => {
                     let value = if c == '"' { self.double()? } else { self.single()? };
-                    text.push_str(&value);
+                    self.grow(&mut text, &value)?;
                     words.current.push_str(&value);
                 }
                 '<' => {
@@ -244,6 +261,21 @@ impl Run<'_> {
             None => Ok((text, words.finish())),
             Some(stop) => Err(ExpandError::Unclosed(stop)),
         }
+    }
+
+    /// Adds a value to a text that does not grow without end.
+    fn grow(&mut self, text: &mut String, value: &str) -> Result<(), ExpandError> {
+        self.work(value.len() as u64)?;
+        if text.len() + value.len() > MAX_LENGTH {
+            return Err(ExpandError::Large);
+        }
+        text.push_str(value);
+        Ok(())
+    }
+
+    fn work(&mut self, steps: u64) -> Result<(), ExpandError> {
+        self.work = self.work.saturating_add(steps);
+        if self.work > MAX_WORK { Err(ExpandError::Large) } else { Ok(()) }
     }
 
     /// Nothing between single quotes is special.
@@ -277,7 +309,10 @@ impl Run<'_> {
                     text.extend(quote.filter(|_| self.options.raw_quotes));
                     return Ok(text);
                 }
-                Some('$') => text.push_str(&self.dollar()?),
+                Some('$') => {
+                    let value = self.dollar()?;
+                    self.grow(&mut text, &value)?;
+                }
                 Some(&c) => {
                     self.chars.next();
                     if c != self.options.escape {
@@ -385,6 +420,7 @@ impl Run<'_> {
             None => (false, word.as_str()),
         };
         let pattern = self.pattern(text)?;
+        self.work(pattern.work(value.len()))?;
         Ok(match modifier {
             '#' => pattern.trim_start(&value, longest),
             _ => pattern.trim_end(&value, longest),
@@ -400,7 +436,11 @@ impl Run<'_> {
         match self.lookup(name) {
             None if self.options.keep_unset => Ok(format!("${{{name}/{text}/{replacement}}}")),
             value => {
-                Ok(self.pattern(&text)?.replace(&value.unwrap_or_default(), &replacement, all))
+                let (pattern, value) = (self.pattern(&text)?, value.unwrap_or_default());
+                self.work(pattern.work(value.len()))?;
+                let replaced = pattern.replace(&value, &replacement, all);
+                self.work(replaced.len() as u64)?;
+                Ok(replaced)
             }
         }
     }
@@ -518,6 +558,25 @@ mod tests {
         for text in ["$a", "${a}", "${a:-b}", "${a+b}", "${a#b}", "${a/b/c}"] {
             assert_eq!(keep.word(text, &Empty).as_deref(), Ok(text));
         }
+    }
+
+    #[test]
+    fn values_that_grow_without_end_are_an_error_in_time() {
+        let begin = std::time::Instant::now();
+        let nested = (0..20).fold("$p".to_owned(), |text, _| format!("${{p///{text}}}"));
+        assert_eq!(expand(&nested), Err(ExpandError::Large));
+        // As many lines of ENV would do it.
+        let mut env = BTreeMap::from([("a".to_owned(), "x".to_owned())]);
+        let doubled = (0..40).find_map(|_| {
+            let text = Expander::new('\\').word("$a$a", &env);
+            text.map(|text| env.insert("a".into(), text)).err()
+        });
+        assert_eq!(doubled, Some(ExpandError::Large));
+        assert_eq!(env["a"].len(), MAX_LENGTH);
+        // Looking at all of it again and again takes too long, whatever comes out.
+        let often = "${a//xy/}".repeat(1000);
+        assert_eq!(Expander::new('\\').word(&often, &env), Err(ExpandError::Large));
+        assert!(begin.elapsed().as_secs() < 30);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::expand::MAX_LENGTH;
 use crate::go;
 
 /// A pattern, ready to match.
@@ -42,12 +43,18 @@ impl Pattern {
         Ok(Self(tokens))
     }
 
+    /// How many steps it takes to match a text of this length, at most.
+    pub fn work(&self, length: usize) -> u64 {
+        (self.0.len() as u64 + 1).saturating_mul(length as u64 + 1)
+    }
+
     /// The length of the shortest or longest match at the beginning. All ways to match are
     /// followed at once, so the time is the product of both lengths, whatever the pattern.
     fn match_start(&self, text: &[char], longest: bool) -> Option<usize> {
         let tokens = &self.0;
         // `reached[i]`: the first i tokens match what was read so far.
         let mut reached = vec![false; tokens.len() + 1];
+        let mut next = reached.clone();
         reached[0] = true;
         skip_many(tokens, &mut reached);
         let mut found = None;
@@ -59,17 +66,53 @@ impl Pattern {
                 }
             }
             let Some(&c) = text.get(read) else { break };
-            let mut next = vec![false; tokens.len() + 1];
+            next.fill(false);
             for (i, token) in tokens.iter().enumerate().filter(|&(i, _)| reached[i]) {
-                match token {
-                    Token::Literal(l) => next[i + 1] |= *l == c,
-                    Token::One => next[i + 1] |= c != '\n',
-                    Token::Many => next[i] |= c != '\n',
-                }
+                next[token.after(i)] |= token.takes(c);
             }
             skip_many(tokens, &mut next);
-            reached = next;
+            std::mem::swap(&mut reached, &mut next);
             if !reached.contains(&true) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// The first match from a place on, and of those that begin there the longest. The time is
+    /// that of [`Self::match_start`]: of all ways to the same token, the earliest beginning
+    /// wins.
+    fn find(&self, text: &[char], from: usize) -> Option<(usize, usize)> {
+        let tokens = &self.0;
+        // Where the earliest match begins of which the first i tokens have matched.
+        let mut begins: Vec<Option<usize>> = vec![None; tokens.len() + 1];
+        let mut next = begins.clone();
+        let mut found: Option<(usize, usize)> = None;
+        for at in from..=text.len() {
+            if found.is_none() {
+                earlier(&mut begins[0], Some(at));
+            }
+            for (i, token) in tokens.iter().enumerate() {
+                if *token == Token::Many {
+                    let begin = begins[i];
+                    earlier(&mut begins[i + 1], begin);
+                }
+            }
+            if let Some(begin) = begins[tokens.len()] {
+                if found.is_none_or(|(first, _)| begin <= first) {
+                    found = Some((begin, at));
+                }
+            }
+            let Some(&c) = text.get(at) else { break };
+            next.fill(None);
+            for (i, token) in tokens.iter().enumerate() {
+                let worth = begins[i].is_some_and(|b| found.is_none_or(|(first, _)| b <= first));
+                if worth && token.takes(c) {
+                    earlier(&mut next[token.after(i)], begins[i]);
+                }
+            }
+            std::mem::swap(&mut begins, &mut next);
+            if found.is_some() && begins.iter().all(Option::is_none) {
                 break;
             }
         }
@@ -96,33 +139,51 @@ impl Pattern {
     pub fn replace(&self, text: &str, replacement: &str, all: bool) -> String {
         let chars: Vec<char> = text.chars().collect();
         let mut out = String::new();
-        let mut copied = 0;
-        let mut at = 0;
-        while at <= chars.len() {
-            let Some(length) = self.match_start(&chars[at..], true) else {
-                at += 1;
-                continue;
-            };
+        let (mut copied, mut at) = (0, 0);
+        while let Some((begin, end)) = self.find(&chars, at) {
+            out.extend(&chars[copied..begin]);
             // An empty match right behind another match is no match of its own.
-            if length > 0 || at == 0 || at > copied {
-                out.extend(&chars[copied..at]);
+            if end > copied || begin == 0 {
                 match all {
                     true => {
-                        let matched: String = chars[at..at + length].iter().collect();
+                        let matched: String = chars[begin..end].iter().collect();
                         out.push_str(&go::replacement(replacement, &matched));
                     }
                     false => out.push_str(replacement),
                 }
-                copied = at + length;
-                if !all {
-                    break;
-                }
             }
-            at += length.max(1);
+            copied = end;
+            at = end.max(at + 1);
+            // Who calls has a limit, and asks for no more than what goes beyond it.
+            if !all || at > chars.len() || out.len() > MAX_LENGTH {
+                break;
+            }
         }
-        out.extend(&chars[copied.min(chars.len())..]);
+        out.extend(&chars[copied..]);
         out
     }
+}
+
+impl Token {
+    fn takes(self, c: char) -> bool {
+        match self {
+            Token::Literal(literal) => literal == c,
+            Token::One | Token::Many => c != '\n',
+        }
+    }
+
+    /// How many tokens have matched after this one, number `i`, took a character.
+    fn after(self, i: usize) -> usize {
+        if self == Token::Many { i } else { i + 1 }
+    }
+}
+
+/// The earlier of two beginnings.
+fn earlier(slot: &mut Option<usize>, other: Option<usize>) {
+    *slot = match (*slot, other) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
 }
 
 /// `*` may match nothing.
@@ -151,6 +212,25 @@ mod tests {
         let pattern = Pattern::new(&"*a".repeat(200)).unwrap();
         let text = "a".repeat(2000) + "b";
         assert_eq!(pattern.trim_end(&text, true), text);
+        assert_eq!(pattern.replace(&text, "x", true), "x".to_owned() + "b");
+        let text = "a".repeat(200_000);
+        assert_eq!(Pattern::new("*b").unwrap().replace(&text, "x", true), text);
+        assert_eq!(Pattern::new("aab").unwrap().replace(&text, "x", true), text);
+    }
+
+    #[test]
+    fn the_first_match_is_replaced_as_far_as_it_goes() {
+        let cases = [
+            ("a*c", "xabcabcy", "x-y"),
+            ("a?", "aab", "-b"),
+            ("b*", "ab\nbc", "a-\n-"),
+            ("*b", "ab\ncb\nd", "-\n-\nd"),
+            ("aab", "aaab", "a-"),
+            ("ab*ab", "ababab", "-"),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(Pattern::new(pattern).unwrap().replace(text, "-", true), expected);
+        }
     }
 
     #[test]
