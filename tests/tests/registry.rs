@@ -4,7 +4,7 @@
 use koskit_tests::registry::{PASSWORD, Registry, Setup, USER, installed};
 use koskit_tests::{Docker, Home, Said, skip};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 const BOTH: Setup = Setup { password: true, tls: true };
@@ -115,6 +115,36 @@ fn who_has_logged_in_may_push_and_who_has_logged_out_may_not() {
     assert_eq!(home.koskit(&["push", &name]).code, 1);
     let said = home.koskit(&["pull", "--insecure", &name]);
     assert!(said.stderr.contains(&hint), "a certificate is no password: {}", said.stderr);
+}
+
+#[test]
+fn a_password_that_is_typed_is_not_shown() {
+    let Some(registry) = Registry::with(Setup { password: true, tls: false }) else { return };
+    if !installed("script") {
+        return skip("there is no script, of Debian's bsdutils");
+    }
+    let home = Home::new();
+    let words = format!("{} login {}", koskit_tests::koskit().display(), registry.host());
+    let mut command = Command::new("script");
+    command.args(["-qec", &words, "/dev/null"]).envs(home.environment());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    let mut stdin = process.stdin.take().unwrap();
+    let mut stdout = process.stdout.take().unwrap();
+    // Each is typed when it is asked for.
+    let mut shown = String::new();
+    for (question, answer) in [("Username: ", USER), ("Password: ", PASSWORD)] {
+        while !shown.ends_with(question) {
+            let mut byte = [0];
+            stdout.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error}: {shown}"));
+            shown.push(char::from(byte[0]));
+        }
+        stdin.write_all(format!("{answer}\n").as_bytes()).unwrap();
+    }
+    stdout.read_to_string(&mut shown).unwrap();
+    assert!(process.wait().unwrap().success(), "{shown}");
+    assert!(shown.contains("Login Succeeded") && shown.contains(USER), "{shown}");
+    assert!(!shown.contains(PASSWORD), "{shown}");
 }
 
 #[test]

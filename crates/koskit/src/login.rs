@@ -144,8 +144,9 @@ fn ask_secret(question: &str) -> Result<String> {
     let mut hidden = before.clone();
     hidden.local_modes.remove(LocalModes::ECHO);
     hidden.local_modes.insert(LocalModes::ECHONL);
-    output::error(question);
     tcsetattr(&stdin, OptionalActions::Flush, &hidden).context("cannot hide what is typed")?;
+    // Not before: who is quick would see it.
+    output::error(question);
     let mut line = String::new();
     let read = stdin.lock().read_line(&mut line);
     // Whatever happened, the terminal must be as it was.

@@ -52,7 +52,8 @@ impl Default for Options {
             credentials: Credentials::user(),
             ca_files: Vec::new(),
             insecure: false,
-            parallel: 4,
+            // Those who write wait for their disks most of the time, one blob at a time.
+            parallel: 6,
             retries: 5,
             backoff: Duration::from_millis(500),
             patience: Duration::from_secs(60),

@@ -10,7 +10,7 @@ use crate::client::Session;
 use crate::document::{self, Document, Kind};
 use crate::progress::{Event, Part, Progress, State};
 use crate::pull::{MAX_DOCUMENTS, tree};
-use crate::push::documents_to;
+use crate::push::{documents_to, largest_first};
 use crate::repository::{Blob, Repository, selector};
 use crate::upload::{Source, upload};
 
@@ -90,7 +90,7 @@ impl Copy<'_> {
             false => Vec::new(),
         };
         let source = Source::Repository(&self.source);
-        stream::iter(&blobs)
+        stream::iter(largest_first(&blobs))
             .map(|(blob, part)| upload(&self.target, blob, *part, &source, &mounts, self.progress))
             .buffer_unordered(self.parallel.max(1))
             .try_collect::<()>()

@@ -1,5 +1,6 @@
 //! An image from a registry into the store: documents first, then blobs side by side.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -63,6 +64,8 @@ pub(crate) async fn pull(
         let own = manifest.layers().iter().filter(|_| layers);
         wanted.extend(own.map(|layer| (Rank::Layer, Blob::of(layer))));
     }
+    let mut wanted: Vec<_> = wanted.into_iter().collect();
+    wanted.sort_by_key(|(rank, blob)| (*rank, Reverse(blob.size)));
     let parts = wanted.into_iter().map(|(rank, blob)| (rank.part(), blob)).collect();
     blobs(&from, parts, store, session.options.parallel, progress).await?;
     // Whoever needs the layers that were not fetched finds here where they are.
@@ -80,7 +83,7 @@ pub(crate) async fn pull(
 }
 
 /// Configurations come first: they are small, and say what the layers are.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Config,
     Layer,

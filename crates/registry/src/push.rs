@@ -1,6 +1,7 @@
 //! An image of the store to a registry: blobs side by side, then the documents that list them,
 //! and the name last.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -50,7 +51,7 @@ pub(crate) async fn push(
         progress(&Event { digest, part: *part, size, state: State::Waiting });
     }
     let mounts = mounts(store, &name, blobs.keys());
-    stream::iter(&blobs)
+    stream::iter(largest_first(&blobs))
         .map(|(blob, part)| {
             let (to, name) = (&to, &name);
             let mounts = mounts.get(&blob.digest).map_or(&[][..], Vec::as_slice);
@@ -78,6 +79,13 @@ pub(crate) async fn push(
         .await?;
     documents_to(&to, &documents, &root, &selector(&name), progress).await?;
     Ok(root.digest())
+}
+
+/// Blobs in the order in which to begin with them: so that no large one is the last.
+pub(crate) fn largest_first(blobs: &BTreeMap<Blob, Part>) -> Vec<(&Blob, &Part)> {
+    let mut blobs: Vec<_> = blobs.iter().collect();
+    blobs.sort_by_key(|(blob, _)| Reverse(blob.size));
+    blobs
 }
 
 /// Writes documents, each after what it lists; the root, which is the last one, under its name.

@@ -268,6 +268,31 @@ fn tags_are_listed_and_a_digest_names_a_manifest() {
     assert!(client.push(&store, &image.descriptor, &other, &|_| {}).is_err());
 }
 
+#[test]
+fn connections_that_break_again_and_again_do_no_harm() {
+    let Some(registry) = Registry::start() else { return };
+    // Four connections of each kind end after some bytes of a blob.
+    let proxy = proxy::start(registry.host(), 400_000, 4);
+    let client = Client::new(options());
+    let (_here, store) = store();
+    let image = image(&store, "arm64", 3, 1_000_000);
+    let through = name(&format!("{}/broken:1", proxy.host()));
+    let told = RefCell::new(0);
+    let tell = |event: &Event| {
+        if let State::Retry { .. } = event.state {
+            *told.borrow_mut() += 1;
+        }
+    };
+    client.push(&store, &image.descriptor, &through, &tell).unwrap();
+    assert!(*told.borrow() >= 1, "nothing broke");
+    *told.borrow_mut() = 0;
+    proxy.again(4);
+    let (_there, other) = common::store();
+    let pulled = client.pull(&through, Some(&arm64()), &other, &tell).unwrap();
+    assert!(is_whole(&other, &pulled.images[0]));
+    assert!(*told.borrow() >= 1, "nothing broke");
+}
+
 /// Pushes an artifact that is about a document.
 fn artifact(
     client: &Client,

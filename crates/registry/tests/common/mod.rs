@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Not every file of tests uses all of it.
 
 pub mod fake;
+pub mod proxy;
 pub mod server;
 
 use std::path::Path;
