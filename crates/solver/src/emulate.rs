@@ -6,7 +6,8 @@
 //! of that one. Root has entered none; if the machine's own list has no interpreter, the command
 //! is put into a user namespace in which all numbers mean what they mean outside.
 //!
-//! The interpreter is opened here (flag `F`) and the image need not have it. A list is there for
+//! The interpreter is opened here (flag `F`) and the image need not have it. It is told by what name
+//! a program was called (`P`), on which busybox and its like depend. A list is there for
 //! as long as its file system is held open.
 
 use std::ffi::OsStr;
@@ -133,7 +134,7 @@ impl Emulator {
             escaped(&self.magic),
             escaped(&self.mask)
         );
-        [head.as_bytes(), self.interpreter.as_os_str().as_bytes(), b":OCF"].concat()
+        [head.as_bytes(), self.interpreter.as_os_str().as_bytes(), b":POCF"].concat()
     }
 
     /// Whether a list has an interpreter for these programs that no image need have.
@@ -209,7 +210,7 @@ mod tests {
             String::from_utf8(line).unwrap()
         };
         // As Debian's qemu-user-static registers it.
-        let wanted = r":koskit-aarch64:M:0:\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu:OCF";
+        let wanted = r":koskit-aarch64:M:0:\x7f\x45\x4c\x46\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu:POCF";
         assert_eq!(line("arm64"), wanted);
         assert!(
             line("s390x").contains(r"\x00\x02\x00\x16:")
