@@ -18,6 +18,7 @@ mod address;
 mod client;
 mod error;
 mod failure;
+mod frontend;
 mod relocate;
 mod session;
 mod status;
@@ -26,3 +27,4 @@ mod vertices;
 
 pub use client::{Cache, Client, Credentials, Request, Solved, Worker};
 pub use error::Error;
+pub use frontend::serve;

@@ -39,7 +39,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-type Connection = Box<dyn Stream>;
+pub(crate) type Connection = Box<dyn Stream>;
 
 /// Connects, so far that calls can be made.
 pub(crate) async fn connect(address: &Address) -> Result<Channel, Error> {
@@ -51,14 +51,18 @@ pub(crate) async fn connect(address: &Address) -> Result<Channel, Error> {
             source: io::ErrorKind::TimedOut.into(),
         })
     })?;
-    let channel = Grpc::from_static("http://buildkit")
+    channel(stream).await.map_err(|error| broken(address, chain(&error)))
+}
+
+/// Speaks HTTP/2 through a connection.
+pub(crate) async fn channel(stream: Connection) -> Result<Channel, tonic::transport::Error> {
+    Grpc::from_static("http://buildkit")
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(2 * WINDOW)
         .http2_keep_alive_interval(SILENCE)
         .keep_alive_timeout(SILENCE)
         .connect_with_connector(Once(Mutex::new(Some(stream))))
-        .await;
-    channel.map_err(|error| broken(address, chain(&error)))
+        .await
 }
 
 fn broken(address: &Address, why: impl Into<String>) -> Error {

@@ -8,6 +8,7 @@ mod debug;
 mod diff;
 mod error;
 mod explain;
+mod frontend;
 mod history;
 mod images;
 mod inspect;
@@ -91,6 +92,8 @@ enum Command {
     Version(version::Arguments),
     #[command(subcommand)]
     Debug(debug::Command),
+    #[command(hide = true)]
+    Frontend(frontend::Arguments),
     #[command(hide = true, subcommand)]
     Sdk(sdk::Command),
 }
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Run(arguments) => return run::run(&arguments),
+        Command::Frontend(arguments) => return frontend::frontend(&arguments),
         Command::Build(arguments) => build::build(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Builder(command) => builder::builder(&command),

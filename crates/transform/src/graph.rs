@@ -25,7 +25,14 @@ pub fn sdk_image(graph: &Graph) -> Option<String> {
     Some(name.strip_suffix(":latest").unwrap_or(name).to_owned())
 }
 
+/// The image that a source is, by the name that the Dockerfile has for it: where a named context
+/// stands for it, as an image from elsewhere, the vertex's name begins with that.
 fn image(vertex: &Vertex) -> Option<Reference> {
+    let name = vertex.name();
+    let context = name.strip_prefix("[context ").and_then(|rest| rest.split(']').next());
+    if let Some(context) = context {
+        return context.split("::").next()?.parse().ok();
+    }
     match &vertex.op {
         Op::Source(source) => source.identifier.strip_prefix("docker-image://")?.parse().ok(),
         _ => None,

@@ -4,6 +4,7 @@
 
 mod content;
 mod demo;
+mod frontend;
 mod fuzz;
 mod host;
 mod kernel;
@@ -57,6 +58,8 @@ enum Command {
     },
     /// Make and import the SDK's images, and those that examples/ begin with
     Sdk,
+    /// Make the image kos/frontend, by which docker and BuildKit build as koskit does
+    Frontend,
     /// Make the root of Debian's newest docker and buildah that tests and benchmarks compare with
     Peers,
     /// Feed what reads strangers' files with what nobody would write, and see what must hold
@@ -127,6 +130,7 @@ fn run(command: Command) -> Result<()> {
             fuzz::fuzz(&fuzz::Options { targets, seconds, keep })
         }
         Command::Test => test::run_all(),
+        Command::Frontend => frontend::make(),
         Command::Peers => {
             println!("{}", peers::make()?.display());
             Ok(())
