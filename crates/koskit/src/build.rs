@@ -19,7 +19,7 @@ pub(crate) mod images;
 pub(crate) mod interrupt;
 mod layout;
 mod outputs;
-mod sources;
+pub(crate) mod sources;
 mod spool;
 mod values;
 

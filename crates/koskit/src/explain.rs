@@ -1,13 +1,14 @@
 //! `koskit explain`: the graph that a build runs, and what it would be without koskit.
 
 use crate::build::images::Images;
+use crate::build::sources;
 use crate::build::{build_args, context};
 use crate::sel4::{self, Sel4};
 use crate::{names, output};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use koskit_frontend::convert;
-use koskit_llb::Platform;
+use koskit_llb::{Inputs, Platform};
 use koskit_transform::draw::Picture;
 use std::path::PathBuf;
 
@@ -27,6 +28,9 @@ pub struct Arguments {
     /// A value for an ARG; without a value, that of the environment variable
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
+    /// Another context, as in koskit build
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    build_context: Vec<String>,
     /// A label of the image
     #[arg(long, value_name = "NAME=VALUE")]
     label: Vec<String>,
@@ -73,16 +77,19 @@ enum Format {
 pub fn explain(arguments: &Arguments) -> Result<()> {
     let store = names::store()?;
     let main = context::here(&arguments.path, arguments.file.as_deref())?;
+    let mut inputs = Inputs::default();
+    let contexts = sources::contexts(&arguments.build_context, &mut inputs)?;
     let mut options = koskit_frontend::Options {
         target: arguments.target.clone(),
         build_args: build_args(&arguments.build_arg),
         target_platform: arguments.platform.clone(),
         labels: names::pairs("label", &arguments.label)?,
         context: main.context,
+        contexts,
         ..koskit_frontend::Options::default()
     };
     let adapting = arguments.sel4.options(&mut options)?;
-    let images = Images::new(&store, false);
+    let images = Images::new(&store, false).with_layouts(inputs.oci_layouts);
     let mut build = convert(main.dockerfile, &options, &images)?;
     let before = build.definition.clone();
     let adapted = sel4::transform(&mut build, &adapting, &images)?;

@@ -183,6 +183,7 @@ impl Toolchain {
         };
         let name = sdk.image.familiar();
         let name = name.split('@').next().unwrap_or_default();
+        let name = name.strip_suffix(":latest").unwrap_or(name);
         let state = builder.source(source, Note::new(format!("[sdk] {name}")));
         let mut definition = builder.definition(state);
         let bytes = definition.def.swap_remove(0);

@@ -246,7 +246,7 @@ A build for seL4: it was asked for.
     2 [build 2/5] WORKDIR /app  <- 1
     3 [internal] load build context
     4 [build 3/5] COPY hello.c .  <- 2 3
-+   5 [sdk] kos/dev-c-aarch64-kos-linux-musl:latest
++   5 [sdk] kos/dev-c-aarch64-kos-linux-musl
 ~   6 [build 4/5] RUN make hello  <- 4
       + the SDK, mounted from 5
 "
