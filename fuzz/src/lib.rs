@@ -4,9 +4,11 @@
 //! under libFuzzer; the tests run them over the corpora in `corpus/`, where the inputs that once
 //! went wrong stay.
 
+mod answers;
 mod language;
 mod store;
 
+pub use answers::answers;
 pub use language::{dockerfile, dockerignore, expansion};
 pub use store::{graph, image, layer};
 
@@ -14,11 +16,12 @@ pub use store::{graph, image, layer};
 pub type Target = fn(&[u8]);
 
 /// All of them by name, which is also that of their corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("dockerfile", dockerfile),
     ("expansion", expansion),
     ("dockerignore", dockerignore),
     ("layer", layer),
     ("image", image),
     ("graph", graph),
+    ("answers", answers),
 ];
