@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::compress::Decoder;
 use crate::layer::flatten::{directory, flatten};
 use crate::layer::{Limits, Ownership, UnpackOptions, Writer, unpack};
 use crate::scratch::Scratch;
@@ -72,6 +73,17 @@ impl Store {
             }
         })
     }
+}
+
+/// Unpacks a tar archive, which may be compressed with gzip or zstd, into an empty directory. All
+/// files belong to the caller.
+///
+/// # Errors
+/// The archive is damaged or hostile, or the directory cannot be written.
+pub fn unpack_archive(archive: impl Read, to: &Path) -> Result<(), LayerError> {
+    let archive = Decoder::new(archive).map_err(LayerError::Read)?;
+    let options = UnpackOptions { ownership: Ownership::Ignored, ..UnpackOptions::default() };
+    unpack(archive, to, &options)
 }
 
 /// Whether all files of one directory can be put into another.
@@ -188,7 +200,8 @@ mod tests {
         header.set_entry_type(kind);
         header.set_mode(if kind.is_dir() { 0o750 } else { 0o640 });
         header.set_mtime(7);
-        (header.set_uid(5), header.set_gid(6));
+        header.set_uid(5);
+        header.set_gid(6);
         if kind.is_hard_link() || kind.is_symlink() {
             header.set_size(0);
             builder.append_link(&mut header, path, text).unwrap();
@@ -240,7 +253,7 @@ mod tests {
 
         let mut archive = Vec::new();
         let files = RootFs { below: PathBuf::new(), layers: &layers };
-        store.write_tar(&[files.clone()], &mut archive).unwrap();
+        store.write_tar(std::slice::from_ref(&files), &mut archive).unwrap();
         let mut writer = store.layer_writer(Default::default()).unwrap();
         writer.write_all(&archive).unwrap();
         let image = store.add_image(&config, &[writer.finish().unwrap()]).unwrap();

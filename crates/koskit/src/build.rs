@@ -96,8 +96,12 @@ pub fn build(arguments: &Arguments) -> Result<()> {
         let options = session.options(&arguments.platform[0], &main.context)?;
         return check::check(main.dockerfile, &options, &images, format);
     }
-    if let Some(path) = &main.local {
-        session.inputs.local.insert(context::NAME.into(), path.clone());
+    let mut unpacked = None;
+    if let Some(mut path) = main.local.as_deref() {
+        if !engine.takes_archives() && path.is_file() {
+            path = unpacked.insert(spool::unpacked(path)?).path();
+        }
+        session.inputs.local.insert(context::NAME.into(), path.to_owned());
     }
     let root = session.run(&main, &outputs);
     progress.finish();

@@ -97,6 +97,11 @@ impl Engine {
         }
     }
 
+    /// Whether a local input may be a tar archive; if not, it must be a directory.
+    pub fn takes_archives(&self) -> bool {
+        matches!(self, Self::Embedded { .. })
+    }
+
     /// Runs a graph, and shows what happens.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use crate::names;
 use anyhow::{Context, Result, bail};
-use koskit_image::{Files, Scratch, files_of_archive};
+use koskit_image::{Files, Scratch, files_of_archive, unpack_archive};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ pub fn open(path: &Path) -> Result<Option<Spool>> {
     let mut file = File::open(path)?;
     let head = head(&mut file)?;
     if let Some(program) = other_program(&head) {
-        return Ok(Some(keep(&mut unpack(program, File::open(path)?)?)?));
+        return Ok(Some(keep(&mut decompress(program, File::open(path)?)?)?));
     }
     Ok(is_archive(&head).then(|| Spool { path: path.to_owned(), _scratch: None }))
 }
@@ -72,7 +72,7 @@ pub fn stdin() -> Result<Stdin> {
     if archive {
         let spool = keep(&mut all)?;
         return Ok(Stdin::Archive(match program {
-            Some(program) => keep(&mut unpack(program, File::open(spool.path())?)?)?,
+            Some(program) => keep(&mut decompress(program, File::open(spool.path())?)?)?,
             None => spool,
         }));
     }
@@ -82,6 +82,31 @@ pub fn stdin() -> Result<Stdin> {
         bail!("it is no tar archive, and larger than 16 MiB, which no Dockerfile is");
     }
     Ok(Stdin::Other(bytes))
+}
+
+/// A directory that goes away.
+pub struct Unpacked(Scratch);
+
+impl Unpacked {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// Unpacks an archive, for an engine that only takes directories.
+///
+/// # Errors
+/// It is damaged or hostile, or the disk is full.
+pub fn unpacked(archive: &Path) -> Result<Unpacked> {
+    let scratch = Scratch::new(own_path("d")?);
+    let unpack = || {
+        fs::create_dir(scratch.path())?;
+        unpack_archive(File::open(archive)?, scratch.path())?;
+        anyhow::Ok(())
+    };
+    unpack().with_context(|| format!("the build context {archive:?} cannot be unpacked"))?;
+    Ok(Unpacked(scratch))
 }
 
 /// Whether these are the first bytes of a tar archive, compressed or not.
@@ -116,22 +141,22 @@ fn head(from: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Decompresses by a program.
-fn unpack(program: &'static str, from: File) -> Result<impl Read> {
+fn decompress(program: &'static str, from: File) -> Result<impl Read> {
     let mut command = Command::new(program);
     command.arg("-dc").stdin(Stdio::from(from)).stdout(Stdio::piped());
     let child = command.spawn().with_context(|| {
         format!("the archive is compressed with {program}, which is not installed")
     })?;
-    Ok(Unpacked { child, program })
+    Ok(Decompressed { child, program })
 }
 
 /// What a program writes, which must end well.
-struct Unpacked {
+struct Decompressed {
     child: std::process::Child,
     program: &'static str,
 }
 
-impl Read for Unpacked {
+impl Read for Decompressed {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let stdout = self.child.stdout.as_mut().expect("it is piped");
         match stdout.read(bytes)? {
@@ -143,13 +168,18 @@ impl Read for Unpacked {
     }
 }
 
-/// Keeps an archive in a file of its own.
-fn keep(from: &mut impl Read) -> Result<Spool> {
+/// A path that no other process uses.
+fn own_path(end: &str) -> Result<PathBuf> {
     let cache = names::cache()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path = cache.join(format!("context-{}-{next}.tar", std::process::id()));
+    Ok(cache.join(format!("context-{}-{next}.{end}", std::process::id())))
+}
+
+/// Keeps an archive in a file of its own.
+fn keep(from: &mut impl Read) -> Result<Spool> {
+    let path = own_path("tar")?;
     let scratch = Scratch::new(&path);
     let mut write = || {
         let mut file = File::create(&path)?;

@@ -2,7 +2,7 @@
 
 use crate::common::{Home, text};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -319,4 +319,49 @@ fn a_cache_in_a_directory_serves_another_home() {
     assert_eq!(said.matches(" CACHED\n").count(), 2, "{said}");
     let said = one.fails(&["build", "--cache-to", "type=gha", "app"]);
     assert!(said.contains("there is no cache of type \"gha\""), "{said}");
+}
+
+/// Serves one file, whatever is asked for. Gives the URL of its directory.
+fn serve(bytes: Vec<u8>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read(&mut byte).unwrap_or(0) == 0 {
+                    break;
+                }
+                asked.push(byte[0]);
+            }
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                bytes.len()
+            );
+            // Who has hung up wants no more of it.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| {
+                if asked.starts_with(b"HEAD") { Ok(()) } else { stream.write_all(&bytes) }
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn a_context_of_a_web_server_is_an_archive_or_a_dockerfile_whatever_it_is_called() {
+    let home = home();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_dir_all(".", home.path("app")).unwrap();
+    let archive = serve(builder.into_inner().unwrap());
+    let id = text(&home.must(&["build", "-q", "app"]));
+    for name in ["context.tar", "context"] {
+        assert_eq!(text(&home.must(&["build", "-q", &format!("{archive}/{name}")])), id);
+    }
+    let said = home.fails(&["build", "-f", "Other", &format!("{archive}/context.tar")]);
+    assert!(said.contains("failed to read dockerfile: open Other: no such file"), "{said}");
+    let dockerfile = serve(b"FROM scratch\nLABEL from=web\n".to_vec());
+    home.must(&["build", "-t", "web", &format!("{dockerfile}/Dockerfile")]);
+    assert!(text(&home.must(&["inspect", "web"])).contains("\"from\": \"web\""));
 }
