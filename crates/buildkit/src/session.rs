@@ -202,3 +202,6 @@ impl health::health_server::Health for Alive {
         Err(Status::unimplemented("ask by Check"))
     }
 }
+
+#[cfg(test)]
+mod tests;
