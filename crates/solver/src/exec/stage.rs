@@ -129,7 +129,7 @@ fn inner(control: &UnixStream, task: Task) -> Result<Infallible, String> {
     }
     let user = user::find(&process.user)?;
     let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
-    fs::create_dir_all(cwd).map_err(failed(format!("make the directory {cwd}")))?;
+    make_own(Path::new(cwd), &user).map_err(failed(format!("make the directory {cwd}")))?;
     std::env::set_current_dir(Path::new(cwd)).map_err(failed(format!("enter {cwd}")))?;
     // It has a name here only if it is in this root.
     std::env::current_dir().map_err(failed(format!("enter {cwd}")))?;
@@ -151,6 +151,18 @@ fn inner(control: &UnixStream, task: Task) -> Result<Infallible, String> {
         return Err("koskit has ended".into());
     }
     Err(program::execute(&process, &user.home))
+}
+
+/// Makes a directory, and those above it; what was not there is the user's, as in BuildKit.
+fn make_own(path: &Path, user: &user::User) -> std::io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(path)?;
+    for made in missing {
+        // With one user ID alone, there is nobody else that it could be given to.
+        let _ =
+            std::os::unix::fs::chown(made, Some(user.uid().as_raw()), Some(user.gid().as_raw()));
+    }
+    Ok(())
 }
 
 /// A sentence of what cannot be done.

@@ -99,10 +99,15 @@ impl Changes<'_> {
                 return Ok(());
             }
         }
+        // Directories on the way get the mode, too, as in BuildKit.
+        let mode = match target.mode {
+            ModeChange::Set(bits) => bits & 0o777,
+            _ => 0o755,
+        };
         let (parent, name) = target.path.rsplit_once('/').unwrap_or(("", &target.path));
         let ensured = if matches!(name, "" | ".") { &target.path } else { parent };
         if target.parents {
-            self.make_directories(Path::new(ensured), 0o755, owner, target.time)?;
+            self.make_directories(Path::new(ensured), mode, owner, target.time)?;
         } else if self.root.find(Path::new(parent), true)?.is_none() {
             let path = parent.trim_start_matches('/').into();
             return Err(FileError::Missing { path, place: Place::Target });
@@ -121,7 +126,7 @@ impl Changes<'_> {
             true => path.as_path(),
             false => path.parent().unwrap_or(Path::new("")),
         };
-        self.make_directories(made, 0o755, owner, target.time)?;
+        self.make_directories(made, mode, owner, target.time)?;
 
         // The attributes of directories come last: what is put inside changes their times.
         let mut directories = Vec::new();

@@ -23,23 +23,28 @@ pub(crate) struct Clause {
 }
 
 impl ModeChange {
-    /// Reads `u=rwX,go+r`. Who is not named is everybody: a build has no umask.
+    /// Reads `u=rwX,go+r`, `u=rw-x`, `g=u`. Who is not named is everybody: a build has no
+    /// umask.
     pub fn parse(text: &str) -> Result<Self> {
-        let clauses = text.split(',').map(|clause| {
+        let mut clauses = Vec::new();
+        for clause in text.split(',') {
             let letters = clause.trim_start_matches(['u', 'g', 'o', 'a']);
             let who = &clause[..clause.len() - letters.len()];
             let who = who.bytes().fold(0, |bits, letter| bits | class(letter));
             let who = if who == 0 { class(b'a') } else { who };
-            match letters.as_bytes() {
-                [operator @ (b'+' | b'-' | b'='), letters @ ..]
-                    if letters.iter().all(|l| b"rwxXst".contains(l)) =>
-                {
-                    Ok(Clause { who, operator: *operator, letters: letters.to_vec() })
-                }
-                _ => Err(FileError::Mode(text.to_owned())),
+            let mut rest = letters.as_bytes();
+            while let [operator @ (b'+' | b'-' | b'='), more @ ..] = rest {
+                let end = more.iter().position(|l| b"+-=".contains(l)).unwrap_or(more.len());
+                let letters = more[..end].to_vec();
+                clauses.push(Clause { who, operator: *operator, letters });
+                rest = &more[end..];
             }
-        });
-        Ok(Self::Clauses(clauses.collect::<Result<_>>()?))
+            let known = |l: u8| b"+-=rwxXstugo".contains(&l);
+            if letters.is_empty() || !rest.is_empty() || !letters.bytes().all(known) {
+                return Err(FileError::Mode(text.to_owned()));
+            }
+        }
+        Ok(Self::Clauses(clauses))
     }
 
     /// The changed permissions of what has these.
@@ -66,6 +71,10 @@ impl Clause {
                 b'X' if is_directory || mode & 0o111 != 0 => 0o111 & self.who,
                 b'X' => 0,
                 b's' => 0o6000 & self.who,
+                // What a class has, for others.
+                b'u' => (mode >> 6 & 7) * 0o111 & self.who,
+                b'g' => (mode >> 3 & 7) * 0o111 & self.who,
+                b'o' => (mode & 7) * 0o111 & self.who,
                 _ => 0o1000 & self.who,
             };
         }
@@ -106,6 +115,11 @@ mod tests {
             ("u+s,g+s", 0o755, false, 0o6755),
             ("+t", 0o777, true, 0o1777),
             ("u=", 0o4755, false, 0o055),
+            ("u=rw-x", 0o755, false, 0o655),
+            ("u=rw+x-r", 0o000, false, 0o300),
+            ("g=u", 0o640, false, 0o660),
+            ("o+g", 0o751, false, 0o755),
+            ("a-u", 0o654, false, 0o010),
         ];
         for (text, mode, directory, expected) in cases {
             let changed = ModeChange::parse(text).unwrap().apply(mode, directory);
