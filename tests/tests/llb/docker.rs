@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -12,12 +12,14 @@ use koskit_tests::{Docker, Home, Said};
 use serde_json::Value;
 
 use crate::case::{self, Case, World};
+use crate::files;
 use crate::graph::Steps;
 use crate::images::Images;
 
 /// A daemon with the images of the corpus, and what the corpus fetches from elsewhere.
 pub struct Oracle<'d> {
     docker: &'d Docker,
+    images: &'d Images,
     home: Home,
     pub world: World,
     git: Child,
@@ -28,14 +30,17 @@ pub struct Result {
     pub steps: Steps,
     /// The configuration of the image.
     pub config: Value,
+    /// The files of the image.
+    pub files: BTreeMap<String, String>,
 }
 
 impl<'d> Oracle<'d> {
-    pub fn new(docker: &'d Docker, images: &Images) -> Self {
+    pub fn new(docker: &'d Docker, images: &'d Images) -> Self {
         let home = Home::new();
         let path = |name: &str| home.path().join(name).display().to_string();
         case::write(&home.path().join("images.tar"), images.archive());
         docker.must(&["load", "--input", &path("images.tar")]);
+        home.store().load(&images.archive()[..]).unwrap();
         for name in ["a", "b", "keep.x", "e.x", "with space", "a&b", "c<d>", "dir/x", "dir/y/z"] {
             case::write(&home.path().join("context").join(name), name);
         }
@@ -53,11 +58,12 @@ impl<'d> Oracle<'d> {
             folder: path("folder"),
             layout: path("layout"),
         };
-        Self { docker, home, world, git }
+        Self { docker, images, home, world, git }
     }
 
     /// Builds a case, for each platform.
-    pub fn build(&self, case: &Case, images: &Images) -> std::result::Result<Vec<Result>, String> {
+    pub fn build(&self, case: &Case) -> std::result::Result<Vec<Result>, String> {
+        let images = self.images;
         let folder = self.home.path().join("cases").join(&case.name);
         let file = folder.join("Dockerfile");
         case::write(&file, case.fill(&case.text, &self.world, images));
@@ -105,6 +111,41 @@ impl<'d> Oracle<'d> {
     }
 }
 
+impl Oracle<'_> {
+    /// The files of the image that koskit makes of a case, with its own solver.
+    pub fn koskit(&self, case: &Case) -> std::result::Result<BTreeMap<String, String>, String> {
+        let folder = self.home.path().join("cases").join(&case.name);
+        let output = folder.join("koskit.tar");
+        let images = &self.images;
+        let mut own = case.words.iter().map(|word| case.fill(word, &self.world, images));
+        let main = case.main().map(|_| own.next().unwrap());
+        let mut words = vec!["build".to_owned(), "--progress=plain".to_owned()];
+        words.extend(own);
+        let has = |flag: &str| case.words.iter().any(|word| word == flag);
+        words.extend((!has("--platform")).then(|| "--platform=linux/amd64".to_owned()));
+        words.extend((!has("--network")).then(|| "--network=none".to_owned()));
+        words.push(format!("--output=type=oci,dest={}", output.display()));
+        let file = folder.join("Dockerfile");
+        let from_stdin = main.is_some();
+        let shown = file.display().to_string();
+        words.push(format!("--file={}", if from_stdin { "-" } else { &shown }));
+        words.push(main.unwrap_or_else(|| ".".into()));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut command = self.home.command(&words);
+        command.current_dir(self.home.path().join("context"));
+        if from_stdin {
+            command.stdin(fs::File::open(&file).unwrap());
+        }
+        let said = Said::of(command.output().unwrap());
+        if said.code != 0 {
+            return Err(said.stderr.lines().rev().take(12).collect::<Vec<_>>().join(" | "));
+        }
+        let blobs = files::blobs(fs::File::open(&output).unwrap());
+        let top: Value = serde_json::from_slice(&blobs["index.json"]).unwrap();
+        Ok(files::of_manifest(&blobs, &files::json(&blobs, &top["manifests"][0])))
+    }
+}
+
 impl Drop for Oracle<'_> {
     fn drop(&mut self) {
         let _ = self.git.kill();
@@ -124,30 +165,25 @@ fn vertexes(stderr: &str) -> BTreeMap<String, Value> {
     out
 }
 
-/// The graphs and configurations in an OCI archive with provenance, in the order of its index.
+/// The graphs, configurations and files in an OCI archive with provenance, in the order of its
+/// index.
 fn results(archive: &Path, names: &BTreeMap<String, Value>) -> Vec<Result> {
-    let mut blobs: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for entry in tar::Archive::new(fs::File::open(archive).unwrap()).entries().unwrap() {
-        let mut entry = entry.unwrap();
-        let path = entry.path().unwrap().display().to_string();
-        let mut data = Vec::new();
-        entry.read_to_end(&mut data).unwrap();
-        blobs.insert(path, data);
-    }
-    let blob = |descriptor: &Value| -> Value {
-        let digest = descriptor["digest"].as_str().unwrap().replace(':', "/");
-        serde_json::from_slice(&blobs[&format!("blobs/{digest}")]).unwrap()
-    };
+    let blobs = files::blobs(fs::File::open(archive).unwrap());
     let top: Value = serde_json::from_slice(&blobs["index.json"]).unwrap();
-    let index = blob(&top["manifests"][0]);
+    let index = files::json(&blobs, &top["manifests"][0]);
     let manifests = index["manifests"].as_array().unwrap();
     let images = manifests.iter().filter(|m| m["platform"]["os"] != "unknown");
     let result = |descriptor: &Value| {
-        let config = blob(&blob(descriptor)["config"]);
+        let manifest = files::json(&blobs, descriptor);
         let of =
             |m: &&Value| m["annotations"]["vnd.docker.reference.digest"] == descriptor["digest"];
-        let statement = blob(&blob(manifests.iter().find(of).unwrap())["layers"][0]);
-        Result { steps: Steps::theirs(&statement["predicate"], names), config }
+        let attestation = files::json(&blobs, manifests.iter().find(of).unwrap());
+        let statement = files::json(&blobs, &attestation["layers"][0]);
+        Result {
+            steps: Steps::theirs(&statement["predicate"], names),
+            config: files::json(&blobs, &manifest["config"]),
+            files: files::of_manifest(&blobs, &manifest),
+        }
     };
     images.map(result).collect()
 }

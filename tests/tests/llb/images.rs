@@ -70,12 +70,16 @@ impl Images {
 
     fn layer(&mut self) -> Value {
         let sh = program();
-        let files: [(&str, u32, Option<&[u8]>); 8] = [
+        // Where a command finds devices and the like: BuildKit would leave them otherwise.
+        let files: [(&str, u32, Option<&[u8]>); 11] = [
             ("bin/", 0o755, None),
             ("bin/sh", 0o755, Some(&sh)),
+            ("dev/", 0o755, None),
             ("etc/", 0o755, None),
             ("etc/group", 0o644, Some(b"root:x:0:\nstaff:x:9:\n")),
             ("etc/passwd", 0o644, Some(b"root:x:0:0::/:\nuser:x:7:8::/:\n")),
+            ("proc/", 0o755, None),
+            ("sys/", 0o755, None),
             ("tmp/", 0o1777, None),
             ("t/", 0o755, None),
             ("x/", 0o755, None),
@@ -199,6 +203,8 @@ pub fn archive(files: &[(&str, u32, Option<&[u8]>)]) -> Vec<u8> {
         });
         header.set_mode(*mode);
         header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
         let data = data.unwrap_or_default();
         header.set_size(data.len() as u64);
         builder.append_data(&mut header, path, data).unwrap();

@@ -12,6 +12,7 @@
 mod case;
 mod decode;
 mod docker;
+mod files;
 mod graph;
 mod images;
 
@@ -21,13 +22,13 @@ use std::fs;
 use std::sync::Mutex;
 use std::thread;
 
-use case::{Case, World};
+use case::{Case, World, folder};
 use koskit_tests::{Docker, skip};
 use serde_json::Value;
 
 /// What is known of BuildKit, by case.
 fn known() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(case::folder().join("buildkit.txt")).unwrap_or_default();
+    let text = fs::read_to_string(folder().join("buildkit.txt")).unwrap_or_default();
     let mut known = BTreeMap::new();
     for section in text.split("\n== ").filter(|section| !section.trim().is_empty()) {
         let (name, rest) = section.trim_start_matches("== ").split_once('\n').unwrap();
@@ -148,9 +149,12 @@ fn graphs_are_those_that_buildkit_makes() {
             }
         }
     }
-    if std::env::var_os("KOSKIT_BLESS").is_some() && only.is_empty() {
-        let all: Vec<_> = told.iter().map(|(name, text)| format!("== {name}\n{text}")).collect();
-        fs::write(case::folder().join("buildkit.txt"), all.join("\n")).unwrap();
+    if std::env::var_os("KOSKIT_BLESS").is_some() {
+        let mut all = known();
+        all.retain(|name, _| folder().join(format!("{name}.Dockerfile")).exists());
+        all.extend(told);
+        let all: Vec<_> = all.iter().map(|(name, text)| format!("== {name}\n{text}")).collect();
+        fs::write(folder().join("buildkit.txt"), all.join("\n")).unwrap();
     } else {
         let known = known();
         for (name, text) in &told {
@@ -165,19 +169,23 @@ fn graphs_are_those_that_buildkit_makes() {
     assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), all.join("\n"));
 }
 
+/// Options that koskit's own solver refuses.
+const UNFIT: [&str; 2] = ["--ulimit", "--cgroup-parent"];
+
 /// What BuildKit makes of a case, as the file has it, and in what koskit differs.
 fn compare(
     case: &Case,
     oracle: &docker::Oracle<'_>,
     images: &images::Images,
 ) -> Result<(String, Vec<String>), String> {
-    let theirs = oracle.build(case, images)?;
+    let theirs = oracle.build(case)?;
     let world = &oracle.world;
     let ours = ours(case, world, images)?;
     let mut differences = Vec::new();
     if ours.len() != theirs.len() {
         return Err(format!("{} graphs here, {} there", ours.len(), theirs.len()));
     }
+    let one = theirs.len() == 1;
     let mut told = Vec::new();
     for ((ours, ours_config), theirs) in ours.into_iter().zip(theirs) {
         let (mut here, mut there) = (ours, theirs.steps.clone());
@@ -190,6 +198,12 @@ fn compare(
         let config = plain(&theirs.config, world);
         if ours_config != config {
             differences.push(format!("config:\n    here  {ours_config}\n    there {config}"));
+        }
+        if one && !UNFIT.iter().any(|flag| case.words.iter().any(|word| word == flag)) {
+            match oracle.koskit(case) {
+                Ok(ours) => differences.extend(files::differences(&ours, &theirs.files)),
+                Err(error) => differences.push(format!("koskit fails: {error}")),
+            }
         }
         told.push((theirs.steps, config));
     }
