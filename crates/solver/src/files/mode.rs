@@ -72,9 +72,9 @@ impl Clause {
                 b'X' => 0,
                 b's' => 0o6000 & self.who,
                 // What a class has, for others.
-                b'u' => (mode >> 6 & 7) * 0o111 & self.who,
-                b'g' => (mode >> 3 & 7) * 0o111 & self.who,
-                b'o' => (mode & 7) * 0o111 & self.who,
+                b'u' => (((mode >> 6) & 7) * 0o111) & self.who,
+                b'g' => (((mode >> 3) & 7) * 0o111) & self.who,
+                b'o' => ((mode & 7) * 0o111) & self.who,
                 _ => 0o1000 & self.who,
             };
         }
