@@ -6,12 +6,16 @@
 //! and data, as near as a branch needs:
 //!
 //! ```text
-//! STUBS  program header table, moved here to have one entry more
+//! STUBS  program header table, where it is moved to have one entry more
 //!        the stubs, in order of their sites
 //!        gate16, gate8
 //! ```
-//! Bytes are only appended to the file, but for the sites, the ELF header and PT_PHDR. A section
-//! header names the new segment `.koskit.stubs`, so that objdump shows it.
+//! The new segment's entry takes the place of a PT_NOTE, which says things about the file to
+//! tools; where there is none, the table is moved. It stays where it can, since a static glibc
+//! does not look for it where AT_PHDR says, but e_phoff bytes behind the ELF header in memory.
+//!
+//! Bytes are only appended to the file, but for the sites, the ELF header and the program
+//! headers. A section header names the new segment `.koskit.stubs`, so that objdump shows it.
 //!
 //! Which stub a site gets depends on what is known of it. The x16 form needs a register that
 //! nobody reads later; where that is not proven, the x8 form needs a number that is known now,
@@ -238,7 +242,13 @@ fn sections(file: &[u8]) -> Result<&[SectionHeader64<LE>], RewriteError> {
 fn write(file: &[u8], elf: &Elf, stubs: &[Stub]) -> Result<Vec<u8>, RewriteError> {
     let header = FileHeader64::<LE>::parse(file).map_err(|_| ElfError::NotElf)?;
     let mut segments = header.program_headers(LE, file).map_err(|_| ElfError::NotElf)?.to_vec();
-    let table = ((segments.len() + 1) * size_of::<ProgramHeader64<LE>>()) as u64;
+    let kind = |segment: &ProgramHeader64<LE>| segment.p_type.get(LE);
+    let note = segments.iter().rposition(|segment| kind(segment) == elf::PT_NOTE);
+    // Bytes of a table that is moved.
+    let table = match note {
+        Some(_) => 0,
+        None => ((segments.len() + 1) * size_of::<ProgramHeader64<LE>>()) as u64,
+    };
     let first_stub = table.next_multiple_of(16);
     let size = first_stub + stubs.iter().map(|s| s.form.size()).sum::<u64>() + 2 * GATE;
     let base = place(elf, size, stubs).ok_or(RewriteError::NoRoom(size))?;
@@ -248,10 +258,12 @@ fn write(file: &[u8], elf: &Elf, stubs: &[Stub]) -> Result<Vec<u8>, RewriteError
     let address = base - elf.bias;
     let new = Range { offset: out.len() as u64, address, size };
     let phdr = Range { size: table, ..new };
-    let kind = |segment: &ProgramHeader64<LE>| segment.p_type.get(LE);
-    for segment in &mut segments {
-        if kind(segment) == elf::PT_PHDR {
-            *segment = program_header(elf::PT_PHDR, elf::PF_R, phdr, 8);
+    match note {
+        Some(index) => drop(segments.remove(index)),
+        None => {
+            for segment in segments.iter_mut().filter(|segment| kind(segment) == elf::PT_PHDR) {
+                *segment = program_header(elf::PT_PHDR, elf::PF_R, phdr, 8);
+            }
         }
     }
     let index = segments
@@ -260,7 +272,19 @@ fn write(file: &[u8], elf: &Elf, stubs: &[Stub]) -> Result<Vec<u8>, RewriteError
         .or_else(|| segments.iter().rposition(|s| kind(s) == elf::PT_LOAD).map(|last| last + 1))
         .unwrap_or(segments.len());
     segments.insert(index, program_header(elf::PT_LOAD, elf::PF_R | elf::PF_X, new, PAGE));
-    out.extend_from_slice(pod::bytes_of_slice(&segments));
+    let bytes = pod::bytes_of_slice(&segments);
+    let phoff = match note {
+        Some(_) => {
+            let at = header.e_phoff.get(LE);
+            let there = out.get_mut(at as usize..at as usize + bytes.len());
+            there.ok_or(ElfError::NotElf)?.copy_from_slice(bytes);
+            at
+        }
+        None => {
+            out.extend_from_slice(bytes);
+            new.offset
+        }
+    };
     out.resize((new.offset + first_stub) as usize, 0);
 
     let mut assembler = Assembler { out, next: base + first_stub };
@@ -283,7 +307,7 @@ fn write(file: &[u8], elf: &Elf, stubs: &[Stub]) -> Result<Vec<u8>, RewriteError
 
     let (header, _) =
         pod::from_bytes_mut::<FileHeader64<LE>>(&mut out).map_err(|()| ElfError::NotElf)?;
-    header.e_phoff.set(LE, new.offset);
+    header.e_phoff.set(LE, phoff);
     header.e_phnum.set(LE, segments.len() as u16);
     header.e_shoff.set(LE, shoff);
     header.e_shnum.set(LE, shnum);

@@ -154,6 +154,22 @@ fn the_program_header_table_moves_into_the_new_segment() {
 }
 
 #[test]
+fn a_note_gives_its_entry_to_the_stubs_and_the_table_stays() {
+    let mut before = program(&[a64::SVC, RET], 0x10000);
+    before[64..68].copy_from_slice(&elf::PT_NOTE.0.to_le_bytes());
+    let after = rewrite(&before).unwrap().bytes;
+    let new = Elf::program(&after).unwrap();
+    // What a static glibc computes: the ELF header's address and e_phoff.
+    assert_eq!((new.phdr, new.phnum), (TEXT + 64, 3));
+    assert_eq!(new.segments().len(), 3);
+    assert_eq!(new.segments()[1].access, Access::Execute);
+    let header = FileHeader64::<LE>::parse(&*after).unwrap();
+    let kinds = header.program_headers(LE, &*after).unwrap().iter().map(|s| s.p_type.get(LE));
+    assert!(kinds.eq([elf::PT_LOAD; 3]));
+    assert_eq!(words(&after, TEXT + 0x1004, 1), [RET]);
+}
+
+#[test]
 fn without_a_gap_the_stubs_follow_the_last_segment() {
     let after = rewrite(&program(&[a64::SVC, RET], 0)).unwrap().bytes;
     let elf = Elf::program(&after).unwrap();
