@@ -112,3 +112,20 @@ fn explain_shows_both_graphs_and_runs_nothing() {
     assert!(dot.starts_with("digraph build {") && dot.contains("orange"), "{dot}");
     assert!(!home.path().join("cache/koskit/build").exists());
 }
+
+#[test]
+fn a_program_in_cpp_is_built_with_the_sdk_and_runs_on_sel4() {
+    let dockerfile = "FROM --platform=$BUILDPLATFORM kos/busybox AS build\n\
+                      COPY greet.cc /src/\nRUN $CXX -O2 -o /greet /src/greet.cc\n\
+                      FROM scratch\nCOPY --from=build /greet /\nENTRYPOINT [\"/greet\"]\n";
+    let home = home(dockerfile);
+    home.write(
+        "app/greet.cc",
+        "#include <iostream>\n#include <stdexcept>\n#include <vector>\n\
+         int main() {\n  std::vector<int> v{1, 2};\n\
+         try { v.at(2); } catch (const std::out_of_range &) { std::cout << \"caught\" << std::endl; }\n}\n",
+    );
+    home.must(&["build", "-t", "app", "app"]);
+    let ran = home.koskit(&["run", "app"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "caught\n"), "{}", ran.stderr);
+}
