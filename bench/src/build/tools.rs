@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use koskit_tests::{Docker, Home, Peers, root};
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -127,8 +128,26 @@ impl Tool<'_> {
         let storage = |name: &str| peers.folder().join("data").join(name).display().to_string();
         let (root, run) = (storage("storage"), storage("run"));
         let options = ["--storage-driver=overlay", "--root", &root, "--runroot", &run];
-        peers.command(koskit_tests::root(), "buildah", &[&options[..], words].concat())
+        let words = [&options[..], words].concat();
+        let mut command = peers.command(koskit_tests::root(), "buildah", &words);
+        command.env("CONTAINERS_CONF", peers.folder().join("helpers/containers.conf"));
+        command
     }
+}
+
+/// buildah does not start without a program for networks, though none of these builds has one.
+pub fn stand_in(peers: &Peers) -> Result<()> {
+    let folder = peers.folder().join("helpers");
+    fs::create_dir_all(&folder)?;
+    let program = folder.join("netavark");
+    fs::write(&program, "#!/bin/sh\nexit 1\n")?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    // Nor may everybody raise the limits that it would raise.
+    let text = format!(
+        "[engine]\nhelper_binaries_dir = [{folder:?}]\n\
+         [containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n"
+    );
+    Ok(fs::write(folder.join("containers.conf"), text)?)
 }
 
 /// Runs a command that must work, and measures it.
