@@ -18,11 +18,8 @@ use crate::transport;
 
 /// Lets a server call the services of a build whose context, secret and agent are in a folder.
 fn asked<F: Future<Output = ()>>(folder: &Path, test: impl FnOnce(Channel) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let store = Store::open(folder.join("store")).unwrap();
     let failures = Failures::default();
     let services = Services {
