@@ -21,6 +21,7 @@ const ALLOWED: &[&str] = &[
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
+    "bzip2-1.0.6",
 ];
 
 /// Checks the dependencies of the host's and of the seL4 side's workspace.
