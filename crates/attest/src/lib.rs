@@ -6,6 +6,7 @@
 //! - [`Key`] signs images as cosign does with keys, [`verify`] checks that, and [`Policy`] says
 //!   what may run.
 
+mod artefact;
 mod key;
 mod package;
 mod policy;

@@ -2,14 +2,15 @@
 //! are what was signed. <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use koskit_image::oci::{Descriptor, MediaType};
+use koskit_image::oci::Descriptor;
 use koskit_image::{Error, Store};
 use koskit_llb::{Digest, Reference};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use thiserror::Error;
 
+use crate::artefact::{self, Document};
 use crate::{Key, PublicKey};
 
 const MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
@@ -174,31 +175,11 @@ fn read(store: &Store, name: &Reference) -> Result<Vec<Signature>, Error> {
 }
 
 fn write(store: &Store, all: &[Signature]) -> Result<Descriptor, Error> {
-    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
-    for signature in all {
-        let digest = store.add_blob(&signature.bytes)?;
-        layers.push(json!({
-            "mediaType": MEDIA_TYPE,
-            "digest": digest.as_str(),
-            "size": signature.bytes.len(),
-            "annotations": { SIGNATURE: BASE64_STANDARD.encode(&signature.signature) },
-        }));
-        diff_ids.push(digest.as_str().to_owned());
-    }
-    let config = json!({
-        "architecture": "unknown",
-        "os": "unknown",
-        "config": {},
-        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    let documents = all.iter().map(|signature| Document {
+        bytes: signature.bytes.clone(),
+        annotation: (SIGNATURE, BASE64_STANDARD.encode(&signature.signature)),
     });
-    let config = store.add_document(MediaType::ImageConfig, config.to_string().as_bytes())?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::ImageManifest,
-        "config": config,
-        "layers": layers,
-    });
-    store.add_document(MediaType::ImageManifest, manifest.to_string().as_bytes())
+    artefact::write(store, MEDIA_TYPE, &documents.collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! In-toto statements: <https://github.com/in-toto/attestation/tree/main/spec/v1>, and how
 //! BuildKit keeps them beside images, which every tool that reads its attestations knows.
 
-use koskit_image::oci::{Descriptor, MediaType};
+use crate::artefact::{self, Document};
+use koskit_image::oci::Descriptor;
 use koskit_image::{Error, Image, Store, Variant};
 use koskit_llb::{Digest, Platform, Reference};
 use serde_json::{Value, json};
@@ -68,32 +69,14 @@ pub fn attestation(
     if predicates.is_empty() {
         return Ok(None);
     }
-    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
-    for predicate in predicates {
-        let statement = predicate.about(name, &image.platform, &image.digest()).to_string();
-        let digest = store.add_blob(statement.as_bytes())?;
-        layers.push(json!({
-            "mediaType": MEDIA_TYPE,
-            "digest": digest.as_str(),
-            "size": statement.len(),
-            "annotations": { PREDICATE: predicate.kind },
-        }));
-        diff_ids.push(digest.as_str().to_owned());
-    }
-    let config = json!({
-        "architecture": "unknown",
-        "os": "unknown",
-        "config": {},
-        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    let documents = predicates.iter().map(|predicate| {
+        let statement = predicate.about(name, &image.platform, &image.digest());
+        Document {
+            bytes: statement.to_string().into_bytes(),
+            annotation: (PREDICATE, predicate.kind.clone()),
+        }
     });
-    let config = store.add_document(MediaType::ImageConfig, config.to_string().as_bytes())?;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::ImageManifest,
-        "config": config,
-        "layers": layers,
-    });
-    let manifest = store.add_document(MediaType::ImageManifest, manifest.to_string().as_bytes())?;
+    let manifest = artefact::write(store, MEDIA_TYPE, &documents.collect::<Vec<_>>())?;
     let annotations = [
         (REFERENCE_DIGEST.to_owned(), image.digest().to_string()),
         (REFERENCE_TYPE.to_owned(), ATTESTATION.to_owned()),
