@@ -151,6 +151,7 @@ impl Upload<'_> {
         let mut at = begun.map(|location| (location, 0));
         let mut chunk = host.options.chunk;
         let mut attempt = 0;
+        let mut resumed = false;
         loop {
             let (mut location, mut sent) = match at.take() {
                 Some(at) => at,
@@ -173,8 +174,14 @@ impl Upload<'_> {
                     let why = format!("it takes no requests of {} bytes", chunk.unwrap_or(CHUNK));
                     return Err(host.wrong(&self.what, &why));
                 }
-                Err(Broken::Error(error)) => return Err(error),
-                Err(Broken::Source(error)) => return Err(error),
+                // What was still under way when the connection broke may reach the registry after
+                // it has told how much it has; it then refuses the rest, or the whole.
+                Err(Broken::Error(error)) if resumed => {
+                    let why = error.to_string();
+                    self.tell(State::Retry { why: &why, wait: Duration::ZERO });
+                    resumed = false;
+                }
+                Err(Broken::Error(error) | Broken::Source(error)) => return Err(error),
                 Err(Broken::Transport(error)) => {
                     let status = self.status(&location).await;
                     if let Some((_, received)) = &status {
@@ -195,6 +202,7 @@ impl Upload<'_> {
                         self.tell(State::Done);
                         return Ok(());
                     }
+                    resumed = status.is_some();
                     at = status;
                 }
             }

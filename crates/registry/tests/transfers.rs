@@ -138,6 +138,18 @@ fn a_registry_that_forgets_what_has_arrived_gets_it_anew() {
 }
 
 #[test]
+fn a_registry_that_has_more_than_it_told_gets_it_anew() {
+    let (fake, server) = fake();
+    (fake.state().cut_uploads, fake.state().runs_late) = ((400_000, 3), 1);
+    let (_folder, store) = store();
+    let image = image(&store, "arm64", 1, 600_000);
+    let client = Client::new(options());
+    client.push(&store, &image.descriptor, &name(&server.name("a:1")), &|_| {}).unwrap();
+    assert_eq!(fake.state().runs_late, 0);
+    assert!(fake.state().blobs.contains_key(image.layers[0].digest.as_str()));
+}
+
+#[test]
 fn a_registry_that_takes_only_small_requests_gets_chunks() {
     let (fake, server) = fake();
     fake.state().largest = Some(9 << 20);

@@ -39,7 +39,7 @@ pub struct Program {
     /// Its name, without the hash that cargo adds.
     pub name: String,
     /// Everything that it printed.
-    pub lines: Vec<String>,
+    lines: Vec<String>,
     tally: Tally,
     /// The test whose captured output is being read.
     showing: Option<String>,
@@ -89,6 +89,12 @@ impl Program {
         }
     }
 
+    /// What the tests that failed have printed; everything, if it broke off before it said that.
+    pub fn complaint(&self) -> String {
+        let begin = self.lines.iter().position(|line| line == "failures:").unwrap_or(0);
+        self.lines[begin..].join("\n")
+    }
+
     /// The results, once it has printed everything.
     pub fn finish(mut self) -> Tally {
         let ignored = |line: &&String| line.starts_with("test ") && line.contains(" ... ignored");
@@ -114,11 +120,23 @@ fn number_before(text: &str, word: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Tally {
+    fn program(text: &str) -> Program {
         let mut lines = text.lines();
         let mut program = Program::announced(lines.next().unwrap()).unwrap();
         lines.for_each(|line| program.push(line));
-        program.finish()
+        program
+    }
+
+    fn read(text: &str) -> Tally {
+        program(text).finish()
+    }
+
+    #[test]
+    fn a_complaint_is_what_the_failed_have_printed() {
+        let text = "   Doc-tests x\ntest a ... ok\n\nsuccesses:\n\n---- a stdout ----\nfine\n";
+        assert!(program(text).complaint().contains("fine"), "it broke off");
+        let failed = program(&format!("{text}\nfailures:\n\n---- b stdout ----\nbad\n"));
+        assert_eq!(failed.complaint(), "failures:\n\n---- b stdout ----\nbad");
     }
 
     #[test]

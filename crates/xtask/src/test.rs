@@ -151,11 +151,11 @@ fn tests(
 /// Adds and prints the results of a test program.
 fn finished(tally: &mut Tally, program: Option<Program>, start: Instant) {
     let Some(program) = program else { return };
-    let lines = program.lines.join("\n");
+    let complaint = program.complaint();
     let results = program.finish();
     eprintln!("{results} ({:.1} s)", start.elapsed().as_secs_f64());
     if !results.failed.is_empty() {
-        eprintln!("{lines}");
+        eprintln!("{complaint}");
     }
     tally.add(results);
 }

@@ -25,6 +25,8 @@ pub struct State {
     pub no_ranges: bool,
     /// It forgets what has arrived of an upload that broke.
     pub forgets: bool,
+    /// It has more than it told of an upload that broke, so often, and refuses what goes on there.
+    pub runs_late: usize,
     /// So many answers are 503 or 429 first, with this field.
     pub busy: (usize, u16, Option<String>),
     /// Larger bodies are refused.
@@ -205,6 +207,10 @@ impl Handler for Fake {
             (method, "uploads") => {
                 if state.largest.is_some_and(|largest| request.body.len() > largest) {
                     return Answer::error(413, "SIZE_INVALID");
+                }
+                if request.header("content-range").is_some() && state.runs_late > 0 {
+                    state.runs_late -= 1;
+                    return Answer::error(404, "BLOB_UPLOAD_INVALID");
                 }
                 let Some(bytes) = state.uploads.get_mut(last) else {
                     return Answer::error(404, "BLOB_UPLOAD_UNKNOWN");

@@ -401,7 +401,7 @@ fn owners_and_permissions_are_as_copy_says() {
             "600 1000:50 d/f f",
             "755 1000:50 home/",
             "755 1000:50 home/app/",
-            "755 7:8 new/",
+            "711 7:8 new/",
             "4711 7:8 new/f f",
         ];
         for line in expected {
