@@ -20,6 +20,7 @@ pub mod directory;
 mod error;
 mod export;
 mod files;
+pub mod folders;
 mod image;
 mod json;
 pub mod layer;

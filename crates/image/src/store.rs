@@ -33,7 +33,9 @@ use crate::layer::{PackOptions, pack};
 use crate::make::{Annotations, Form, Variant};
 use crate::partial;
 use crate::users::{Alone, Users};
-use crate::{BlobReader, BlobWriter, Compression, Error, Image, Layer, LayerError, LayerWriter};
+use crate::{
+    BlobReader, BlobWriter, Compression, Error, Image, Layer, LayerError, LayerWriter, folders,
+};
 
 /// The annotation of a name in `index.json`.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -66,10 +68,7 @@ impl Store {
     /// # Errors
     /// The environment has neither variable, or only relative paths.
     pub fn default_path() -> Result<PathBuf, Error> {
-        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let data = absolute("XDG_DATA_HOME");
-        let data = data.or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
-        Ok(data.ok_or(Error::NoHome)?.join("koskit"))
+        Ok(folders::data().ok_or(Error::NoHome)?.join("koskit"))
     }
 
     /// Opens the store in a directory, and makes it where there is none.

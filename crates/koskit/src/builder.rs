@@ -1,9 +1,9 @@
 //! `koskit builder`: what builds keep for the next time, and how it goes.
 
 use crate::names::{self, created};
-use crate::output;
+use crate::output::{self, Listing};
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use koskit_image::Store;
 use koskit_solver::namespace;
 use koskit_solver::snapshot::{Filter, Kind, Limits, Prune, Snapshots, Usage};
@@ -52,7 +52,7 @@ pub struct PruneArguments {
     force: bool,
     /// A table, or a JSON object on each line
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
+    format: Listing,
 }
 
 const PRUNE_EXAMPLES: &str = "\
@@ -71,7 +71,7 @@ pub struct DuArguments {
     filter: Vec<String>,
     /// A table, or a JSON object on each line
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
+    format: Listing,
 }
 
 const DU_EXAMPLES: &str = "\
@@ -79,13 +79,6 @@ Examples:
   koskit builder du                                  everything, and the sum
   koskit builder du --filter type=exec.cachemount    the contents of cache mounts
   koskit builder du --format json                    for programs";
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Table,
-    Json,
-}
 
 /// Does it.
 ///
@@ -144,10 +137,10 @@ fn confirmed(all: bool) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn show(all: &[Usage], format: Format, sum: &str) -> Result<()> {
+fn show(all: &[Usage], format: Listing, sum: &str) -> Result<()> {
     let text = match format {
-        Format::Json => all.iter().map(|usage| format!("{}\n", json(usage))).collect(),
-        Format::Table => {
+        Listing::Json => all.iter().map(|usage| format!("{}\n", json(usage))).collect(),
+        Listing::Table => {
             let total = all.iter().map(|usage| usage.size).sum();
             format!("{}{sum}: {}\n", table(all), output::size(total))
         }

@@ -1,8 +1,7 @@
 //! `koskit copy`: an image from one registry to another, past this machine's store.
 
 use crate::build::Mode;
-use crate::output;
-use crate::pull::Format;
+use crate::output::{self, Object};
 use crate::registry::{self, Blobs, Connection};
 use anyhow::Result;
 use clap::Args;
@@ -28,7 +27,7 @@ pub struct Arguments {
     progress: Option<Mode>,
     /// Print a JSON object
     #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<Format>,
+    format: Option<Object>,
     #[command(flatten)]
     connection: Connection,
     /// The image

@@ -1,8 +1,9 @@
 //! `koskit diff`: in what files two images differ.
 
-use crate::{names, output, registry};
+use crate::output::{self, Telling};
+use crate::{names, registry};
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use koskit_image::Difference;
 use koskit_llb::Platform;
 use serde_json::json;
@@ -19,20 +20,13 @@ pub struct Arguments {
     platform: Option<Platform>,
     /// For people, or a JSON object on each line
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
+    format: Telling,
     /// The older image
     #[arg(value_name = "OLD")]
     old: String,
     /// The newer one
     #[arg(value_name = "NEW")]
     new: String,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
 }
 
 const EXAMPLES: &str = "\
@@ -55,8 +49,8 @@ pub fn diff(arguments: &Arguments) -> Result<()> {
     for (path, difference) in differences {
         let path = format!("/{}", path.display());
         text += &match arguments.format {
-            Format::Json => format!("{}\n", json!({ "Path": path, "Kind": kind(difference) })),
-            Format::Text => {
+            Telling::Json => format!("{}\n", json!({ "Path": path, "Kind": kind(difference) })),
+            Telling::Text => {
                 let line: String = path.chars().filter(|c| !c.is_control()).collect();
                 format!("{} {line}\n", difference.letter())
             }

@@ -1,8 +1,9 @@
 //! `koskit history`: how an image was made.
 
-use crate::{names, output};
+use crate::names;
+use crate::output::{self, Listing};
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use koskit_image::Image;
 use koskit_llb::Platform;
 use serde_json::json;
@@ -28,14 +29,7 @@ pub struct Arguments {
     quiet: bool,
     /// A table, or a JSON object on each line
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Table,
-    Json,
+    format: Listing,
 }
 
 const EXAMPLES: &str = "\
@@ -93,7 +87,7 @@ fn text(steps: &[Step], arguments: &Arguments) -> String {
         let layers = steps.iter().filter_map(|step| step.layer.as_ref());
         return layers.map(|(digest, _)| format!("{digest}\n")).collect();
     }
-    if arguments.format == Format::Json {
+    if arguments.format == Listing::Json {
         return steps.iter().map(|step| format!("{}\n", step.json())).collect();
     }
     let head = ["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"];

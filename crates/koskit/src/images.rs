@@ -1,9 +1,9 @@
 //! `koskit images`: what is in the store.
 
 use crate::names::{self, parts, short_id};
-use crate::output;
+use crate::output::{self, Listing};
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use koskit_image::{Image, Tagged};
 use koskit_llb::Reference;
 use serde_json::json;
@@ -22,14 +22,7 @@ pub struct Arguments {
     quiet: bool,
     /// A table, or a JSON object on each line
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Table,
-    Json,
+    format: Listing,
 }
 
 /// One image under one name.
@@ -85,7 +78,7 @@ fn text(rows: &[Row], arguments: &Arguments) -> String {
         ids.dedup();
         return ids.concat();
     }
-    if arguments.format == Format::Json {
+    if arguments.format == Listing::Json {
         return rows.iter().map(|row| format!("{}\n", row.json(id(&row.image)))).collect();
     }
     let head = ["REPOSITORY", "TAG", "IMAGE ID", "PLATFORM", "SIZE"];

@@ -1,8 +1,9 @@
 //! `koskit load`: images out of an archive.
 
-use crate::{names, output};
+use crate::names;
+use crate::output::{self, Telling};
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -23,14 +24,7 @@ pub struct Arguments {
     quiet: bool,
     /// For people, or a JSON object on each line
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
+    format: Telling,
 }
 
 const EXAMPLES: &str = "\
@@ -58,7 +52,7 @@ pub fn load(arguments: &Arguments) -> Result<()> {
     for image in store.load(input)? {
         let digest = image.descriptor.digest();
         text += &match (&image.reference, arguments.format) {
-            (reference, Format::Json) => {
+            (reference, Telling::Json) => {
                 let name = reference.as_ref().map(|name| name.familiar());
                 format!("{}\n", json!({ "Name": name, "Digest": digest.as_ref() }))
             }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use koskit_image::oci::Descriptor;
-use koskit_image::{Error, Image, Store};
+use koskit_image::{Error, Image, Store, folders};
 use koskit_llb::{Platform, Reference};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,11 +28,8 @@ pub fn store() -> Result<Store> {
 /// # Errors
 /// The environment has neither variable.
 pub fn cache() -> Result<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let cache = absolute("XDG_CACHE_HOME");
-    let cache = cache.or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    let cache =
-        cache.context("there is no place for the build cache: set HOME or XDG_CACHE_HOME")?;
+    let cache = folders::cache()
+        .context("there is no place for the build cache: set HOME or XDG_CACHE_HOME")?;
     Ok(cache.join("koskit/build"))
 }
 

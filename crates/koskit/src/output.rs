@@ -3,6 +3,29 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 
+/// How a command prints a list.
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Listing {
+    #[default]
+    Table,
+    Json,
+}
+
+/// How a command prints what it has to tell.
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Telling {
+    #[default]
+    Text,
+    Json,
+}
+
+/// How a command prints its result for programs.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Object {
+    /// One JSON object on a line
+    Json,
+}
+
 /// Standard output cannot be written.
 #[derive(Debug)]
 pub struct WriteError(pub io::Error);

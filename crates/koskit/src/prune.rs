@@ -1,8 +1,9 @@
 //! `koskit prune`: blobs away that no name reaches.
 
-use crate::{names, output};
+use crate::names;
+use crate::output::{self, Telling};
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use koskit_image::{Pruned, Store};
 use koskit_llb::{Digest, Reference};
 use serde_json::json;
@@ -24,14 +25,7 @@ pub struct Arguments {
     force: bool,
     /// For people, or one JSON object
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
+    format: Telling,
 }
 
 const EXAMPLES: &str = "\
@@ -64,11 +58,11 @@ pub fn prune(arguments: &Arguments) -> Result<()> {
         pruned.bytes += more.bytes;
     }
     let text = match arguments.format {
-        Format::Json => {
+        Telling::Json => {
             let blobs: Vec<_> = pruned.blobs.iter().map(Digest::as_str).collect();
             format!("{}\n", json!({ "Deleted": blobs, "SpaceReclaimed": pruned.bytes }))
         }
-        Format::Text => {
+        Telling::Text => {
             let lines = pruned.blobs.iter().map(|digest| format!("Deleted: {digest}\n"));
             let size = output::size(pruned.bytes);
             lines.collect::<String>() + &format!("Total reclaimed space: {size}\n")

@@ -2,7 +2,7 @@
 
 use crate::build::Mode;
 use crate::names;
-use crate::output;
+use crate::output::{self, Object};
 use crate::registry::{self, Blobs, Connection, Wanted};
 use crate::sign;
 use anyhow::{Result, bail};
@@ -33,19 +33,12 @@ pub struct Arguments {
     progress: Option<Mode>,
     /// Print a JSON object for each image
     #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<Format>,
+    format: Option<Object>,
     #[command(flatten)]
     connection: Connection,
     /// The image; without a registry it is one of docker.io, without a tag it is latest
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     name: Reference,
-}
-
-/// How results are printed for programs.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// One JSON object on a line
-    Json,
 }
 
 const EXAMPLES: &str = "\

@@ -2,8 +2,7 @@
 
 use crate::build::Mode;
 use crate::names;
-use crate::output;
-use crate::pull::Format;
+use crate::output::{self, Object};
 use crate::registry::{self, Blobs, Connection, Wanted};
 use crate::sign;
 use anyhow::{Result, bail};
@@ -35,7 +34,7 @@ pub struct Arguments {
     progress: Option<Mode>,
     /// Print a JSON object for each image
     #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<Format>,
+    format: Option<Object>,
     #[command(flatten)]
     connection: Connection,
     /// The image

@@ -1,8 +1,9 @@
 //! `koskit system df`: where the space went.
 
-use crate::{names, output};
+use crate::names;
+use crate::output::{self, Listing};
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use koskit_image::Space;
 use serde_json::json;
 
@@ -23,14 +24,7 @@ pub struct DfArguments {
     verbose: bool,
     /// A table, or one JSON object
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Table,
-    Json,
+    format: Listing,
 }
 
 /// Prints it.
@@ -41,8 +35,8 @@ pub fn system(command: &Command) -> Result<()> {
     let Command::Df(arguments) = command;
     let space = names::store()?.space()?;
     output::print(&match arguments.format {
-        Format::Json => format!("{}\n", document(&space)),
-        Format::Table => table(&space, arguments.verbose),
+        Listing::Json => format!("{}\n", document(&space)),
+        Listing::Table => table(&space, arguments.verbose),
     })?;
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! `koskit trust`: keys, and the policy of what may run.
 
+use crate::names;
+use crate::output::{self, Listing};
 use crate::sign::{password, public_key};
-use crate::{names, output};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use koskit_attest::{Identity, Key, Policy, Requirement};
-use koskit_image::{Image, Store};
+use koskit_image::{Image, Store, folders};
 use koskit_llb::{Digest, Reference};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -39,14 +40,7 @@ Examples:
 pub struct Show {
     /// A table, or the policy's JSON
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Table,
-    Json,
+    format: Listing,
 }
 
 /// Say what images of a scope must fulfil
@@ -124,16 +118,14 @@ fn path() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("KOSKIT_POLICY").filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let config = absolute("XDG_CONFIG_HOME");
-    let config = config.or_else(|| absolute("HOME").map(|home| home.join(".config")));
-    let config = config.context("there is no place for a policy: set HOME or XDG_CONFIG_HOME")?;
+    let config =
+        folders::config().context("there is no place for a policy: set HOME or XDG_CONFIG_HOME")?;
     Ok(config.join("koskit/policy.json"))
 }
 
 fn show(arguments: &Show) -> Result<()> {
     let policy = Policy::load(&path()?)?;
-    if arguments.format == Format::Json {
+    if arguments.format == Listing::Json {
         output::print(&format!("{}\n", serde_json::to_string_pretty(&policy)?))?;
         return Ok(());
     }

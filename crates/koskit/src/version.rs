@@ -1,8 +1,8 @@
 //! `koskit version`: what this koskit is, and what its machines boot.
 
-use crate::output;
+use crate::output::{self, Telling};
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use koskit_llb::Digest;
 use koskit_machine::Platform;
 use serde_json::json;
@@ -15,14 +15,7 @@ use std::path::PathBuf;
 pub struct Arguments {
     /// Text, or one JSON object
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    #[default]
-    Text,
-    Json,
+    format: Telling,
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -41,7 +34,7 @@ pub fn version(arguments: &Arguments) -> Result<()> {
     let files = files.collect::<Result<Vec<_>>>()?;
     let kernel = platform.as_ref().ok().and_then(Platform::kernel);
     let text = match arguments.format {
-        Format::Json => {
+        Telling::Json => {
             let platform = platform.ok().map(|platform| {
                 let files = files.iter().map(|(name, digest)| (name, digest.as_str()));
                 json!({
@@ -52,7 +45,7 @@ pub fn version(arguments: &Arguments) -> Result<()> {
             });
             format!("{}\n", json!({ "Version": VERSION, "Platform": platform }))
         }
-        Format::Text => {
+        Telling::Text => {
             let row = |name: &str, value: String| vec![name.to_owned(), value];
             let folder = platform.map(|platform| platform.folder().display().to_string());
             let mut rows = vec![row("koskit", VERSION.into())];

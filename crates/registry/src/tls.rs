@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use koskit_image::folders;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -56,9 +57,7 @@ pub(crate) fn config(
 
 /// Where certificates for a registry are, as docker and podman look for them.
 fn folders(domain: &str) -> Vec<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let own = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
-    let own = own
+    let own = folders::config()
         .into_iter()
         .flat_map(|own| ["koskit", "docker", "containers"].map(|tool| own.join(tool)));
     let system = ["/etc/docker", "/etc/containers"].map(PathBuf::from);
