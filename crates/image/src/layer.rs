@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use archive::{Content, Entry, EntryKind, Reader};
+pub use archive::{Content, Entry, EntryKind, Reader, leads_out};
 pub use limits::Limits;
 pub use pack::{PackOptions, pack, recorded_owner, sized};
 pub use unpack::{OverlayXattr, Ownership, UnpackOptions, unpack};
@@ -113,6 +113,9 @@ pub enum Refusal {
     /// A path with `..`.
     #[error("its path has .. in it")]
     Parent,
+    /// A path whose `..` are more than what stands before them.
+    #[error("its path leads out of where the archive is unpacked to")]
+    Climbs,
     /// A path with a zero byte.
     #[error("its path has a zero byte in it")]
     Nul,

@@ -164,6 +164,15 @@ pub struct Warning {
     pub range: Vec<pb::Range>,
 }
 
+impl Warning {
+    /// One about a step, in one line.
+    pub fn new(vertex: Digest, short: &str) -> Self {
+        let (level, short) = (1, short.as_bytes().to_vec());
+        let (detail, url, source, range) = (Vec::new(), String::new(), None, Vec::new());
+        Self { vertex, level, short, detail, url, source, range }
+    }
+}
+
 impl Status {
     /// Whether nothing happened.
     pub fn is_empty(&self) -> bool {

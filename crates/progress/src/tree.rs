@@ -192,7 +192,11 @@ fn block(step: &Step, now: Time, last: bool) -> Block {
     };
     let time = seconds(step.duration(now));
     let head = Row::new(format!(" => {word}{}", title(&step.name)), time, color);
-    let tasks = step.tasks.iter().map(|part| task(part, now, color)).collect();
+    let warned = step.warnings.iter().map(|warning| {
+        let short = harmless(&String::from_utf8_lossy(&warning.short));
+        Row::new(format!(" => => WARN: {short}"), String::new(), "33")
+    });
+    let tasks = step.tasks.iter().map(|part| task(part, now, color)).chain(warned).collect();
     let mut log = Vec::new();
     if state == State::Running && !last {
         let partial = step.partial();

@@ -7,7 +7,8 @@ use crate::Stream;
 /// One thing that happened. `vertex` is the index in [`koskit_llb::Graph::vertices`].
 ///
 /// Of each vertex that is worked on, [`Event::Started`] comes first, then either
-/// [`Event::Cached`], or any number of [`Event::Output`] and one of [`Event::Completed`] and
+/// [`Event::Cached`], or any number of
+/// [`Event::Output`] and [`Event::Warning`] and one of [`Event::Completed`] and
 /// [`Event::Failed`]. Those of several vertices come in any order: they run at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -30,6 +31,13 @@ pub enum Event {
         stream: Stream,
         /// What: whole lines where there are lines, of any bytes.
         bytes: Vec<u8>,
+    },
+    /// Something was done otherwise than asked for.
+    Warning {
+        /// Which.
+        vertex: usize,
+        /// What: a sentence without a full stop.
+        text: String,
     },
     /// It is done.
     Completed {

@@ -71,7 +71,7 @@ impl Build<'_> {
                 let output = self.source(op, vertex);
                 output.map(|output| Outcome { outputs: vec![output], cached: false })
             }
-            pb::op::Op::File(op) => self.file(vertex, op, inputs),
+            pb::op::Op::File(op) => self.file(index, op, inputs),
             pb::op::Op::Exec(op) => self.exec(index, op, inputs),
             pb::op::Op::Merge(op) => self.merge(op, inputs),
             pb::op::Op::Diff(op) => self.diff(op, inputs),

@@ -35,6 +35,14 @@ impl Root {
         Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())? })
     }
 
+    /// The directory at a path that [`Root::resolve`] gave, as a root of its own.
+    ///
+    /// # Errors
+    /// It is no directory.
+    pub fn below(&self, path: &Path) -> io::Result<Self> {
+        Ok(Self { fd: self.open_resolved(path, OFlags::PATH | OFlags::DIRECTORY)? })
+    }
+
     /// The path without links that a path stands for: relative, empty for the root itself. What
     /// does not exist has its name all the same.
     ///

@@ -148,7 +148,7 @@ impl Build<'_> {
         active.describe("a build context".into());
         let root = Root::open(&active.path())?;
         let ownership = self.solver.snapshots.ownership();
-        let changes = Changes { root: &root, ownership, epoch: self.options.epoch };
+        let changes = Changes { root: &root, ownership, epoch: self.options.epoch, warn: &|_| {} };
         changes.copy(&all, &view, &Target::root())?;
         drop(root);
         let made = active.commit(&key)?;

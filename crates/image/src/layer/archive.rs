@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::limits::Budget;
 use super::{LayerError, Limits, Refusal};
@@ -77,6 +77,7 @@ pub struct Reader<R> {
     /// What the current content is made of, last piece first.
     pieces: Vec<Piece>,
     ended: bool,
+    confined: bool,
 }
 
 /// A run of bytes in a content: from the archive, or a hole.
@@ -103,7 +104,16 @@ impl<R: Read> Reader<R> {
     /// Reads an archive that is not compressed.
     pub fn new(inner: R, limits: &Limits) -> Self {
         let budget = Budget::new(limits);
-        Self { inner, budget, offset: 0, stored: 0, padding: 0, pieces: vec![], ended: false }
+        let (pieces, ended, confined) = (vec![], false, false);
+        Self { inner, budget, offset: 0, stored: 0, padding: 0, pieces, ended, confined }
+    }
+
+    /// Reads names as Docker does for ADD: `/a` and `b/../a` are `a`, only what climbs out of the
+    /// place that is unpacked to is refused, and symbolic links may say what they like. A
+    /// layer must not be read so: see [`leads_out`].
+    #[must_use]
+    pub fn confined(self) -> Self {
+        Self { confined: true, ..self }
     }
 
     /// What may still be made of the archive: who makes things that have no entry of their own
@@ -163,15 +173,15 @@ impl<R: Read> Reader<R> {
         if extension.sparse {
             return Err(refuse(Refusal::Sparse));
         }
-        let path = clean(&raw).map_err(refuse)?;
+        let path = self.path(&raw).map_err(refuse)?;
         let mut stored = extension.size.unwrap_or(size);
         let link = || extension.link.clone().unwrap_or_else(|| header.link());
         let kind = match header.kind() {
             // Before POSIX, a directory was a file whose name ends with a slash.
             b'0' | 0 | b'7' if raw.ends_with(b"/") => EntryKind::Directory,
             b'0' | 0 | b'7' => EntryKind::File(stored),
-            b'1' => EntryKind::Link(clean_link(link()).map_err(refuse)?),
-            b'2' => EntryKind::Symlink(symlink(&path, link()).map_err(refuse)?),
+            b'1' => EntryKind::Link(self.link(link()).map_err(refuse)?),
+            b'2' => EntryKind::Symlink(self.symlink(&path, link()).map_err(refuse)?),
             b'3' | b'4' => EntryKind::Device,
             b'5' => EntryKind::Directory,
             b'6' => EntryKind::Fifo,
@@ -216,6 +226,25 @@ impl<R: Read> Reader<R> {
             },
             xattrs: extension.xattrs,
         })
+    }
+
+    fn path(&self, raw: &[u8]) -> Result<PathBuf, Refusal> {
+        if self.confined { clean(&confine(raw)?) } else { clean(raw) }
+    }
+
+    fn link(&self, raw: Vec<u8>) -> Result<PathBuf, Refusal> {
+        match self.confined.then(|| confine(&raw)) {
+            Some(Ok(path)) => clean_link(path),
+            Some(Err(_)) => Err(Refusal::LinkLeaves(OsString::from_vec(raw).into())),
+            None => clean_link(raw),
+        }
+    }
+
+    fn symlink(&self, path: &Path, raw: Vec<u8>) -> Result<PathBuf, Refusal> {
+        match symlink(path, raw) {
+            Err(Refusal::LinkLeaves(target)) if self.confined => Ok(target),
+            other => other,
+        }
     }
 
     /// The map of a sparse file in GNU's old format: offsets and lengths, four in the header,
@@ -533,6 +562,23 @@ fn clean(raw: &[u8]) -> Result<PathBuf, Refusal> {
     Ok(PathBuf::from(OsString::from_vec(path)))
 }
 
+/// A path without slashes at its beginning and without `..`, which must not go above the root.
+/// What is empty stays empty.
+fn confine(raw: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut parts = Vec::new();
+    for part in raw.split(|&b| b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop().ok_or(Refusal::Climbs)?),
+            part => parts.push(part),
+        }
+    }
+    if parts.is_empty() && !raw.is_empty() {
+        return Ok(b".".to_vec());
+    }
+    Ok(parts.join(&b'/'))
+}
+
 fn clean_link(raw: Vec<u8>) -> Result<PathBuf, Refusal> {
     match clean(&raw) {
         Ok(path) if !path.as_os_str().is_empty() => Ok(path),
@@ -550,19 +596,22 @@ fn symlink(path: &Path, raw: Vec<u8>) -> Result<PathBuf, Refusal> {
         return Err(Refusal::LinkTarget);
     }
     let target = PathBuf::from(OsString::from_vec(raw));
+    if leads_out(path, &target) { Err(Refusal::LinkLeaves(target)) } else { Ok(target) }
+}
+
+/// Whether a symbolic link at a path, which is relative to the root, climbs above the root. Those
+/// have no place in a layer.
+pub fn leads_out(path: &Path, target: &Path) -> bool {
     let mut depth = match target.is_absolute() {
         true => 0,
         false => path.components().count().saturating_sub(1),
     };
-    for part in target.components() {
-        match part {
-            std::path::Component::Normal(_) => depth += 1,
-            std::path::Component::ParentDir => match depth.checked_sub(1) {
-                Some(up) => depth = up,
-                None => return Err(Refusal::LinkLeaves(target)),
-            },
-            _ => {}
+    target.components().any(|part| match part {
+        Component::Normal(_) => {
+            depth += 1;
+            false
         }
-    }
-    Ok(target)
+        Component::ParentDir => depth.checked_sub(1).map(|up| depth = up).is_none(),
+        _ => false,
+    })
 }

@@ -50,6 +50,11 @@ impl<'a> Events<'a> {
                 let (vertex, data) = (vertex.digest.clone(), bytes.clone());
                 progress::Log { vertex, stream, data, timestamp: Time::now() }.into()
             }
+            Event::Warning { vertex, text } => {
+                let Some(vertex) = vertices.all.get(*vertex) else { return };
+                let warning = progress::Warning::new(vertex.digest.clone(), text);
+                Status { warnings: vec![warning], ..Status::default() }
+            }
             _ => return,
         };
         self.progress.update(&status);

@@ -25,6 +25,7 @@ use super::{FileError, Place, Result, Root, Selection, View, failed};
 pub(crate) use koskit_image::layer::Ownership;
 
 /// Writes under a root. Nobody else does at the same time.
+#[derive(Clone, Copy)]
 pub(crate) struct Changes<'a> {
     /// Where.
     pub root: &'a Root,
@@ -32,6 +33,8 @@ pub(crate) struct Changes<'a> {
     pub ownership: Ownership,
     /// The time of files that come from a context, in seconds since 1970.
     pub epoch: i64,
+    /// Is told what was done otherwise than asked for: a sentence without a full stop.
+    pub warn: &'a dyn Fn(String),
 }
 
 /// Where a copy goes, and what becomes of the files on the way.

@@ -27,6 +27,11 @@ impl Root {
         rooted::Root::open(path).map(Self).map_err(failed("open", path))
     }
 
+    /// The directory at a resolved path as a root of its own.
+    pub fn below(&self, path: &Path) -> Result<Self> {
+        self.0.below(path).map(Self).map_err(failed("open", path))
+    }
+
     /// Where a path leads. Links are followed on the way, and the last part of the path too if
     /// `follow` says so; what is not there is kept as it is written. `/a` and `a` are the same,
     /// and `..` of the root is the root.

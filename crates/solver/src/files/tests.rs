@@ -44,7 +44,7 @@ impl Dirs {
 
     fn changes<T>(&self, change: impl FnOnce(Changes<'_>) -> T) -> T {
         let root = Root::open(&self.to("")).unwrap();
-        change(Changes { root: &root, ownership: Ownership::Ignored, epoch: 0 })
+        change(Changes { root: &root, ownership: Ownership::Ignored, epoch: 0, warn: &|_| {} })
     }
 
     fn copy_with(&self, source: &str, target: Target, filter: &Filter) -> Result<()> {

@@ -1,15 +1,16 @@
 //! Archives that ADD unpacks.
 //!
-//! An entry goes where a process with this root would put it: links on the way are followed and
-//! do not leave the root, be they of the image or of the archive. What is there is replaced, but
-//! a directory by a directory. Devices are left out, as no layer has any; all other things that
-//! an archive may hold and a layer may not are an error.
+//! An entry goes where a process would put it whose root is the destination, as in Docker: a
+//! slash at the beginning of its name is as good as none, and links on the way are followed and
+//! do not leave it, be they of the image or of the archive. What is
+//! there is replaced, but a directory by a directory. Devices are left out, which is told; all
+//! other things that an archive may hold and a layer may not are an error.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use koskit_image::layer::{Entry, EntryKind, Reader, is_portable};
+use koskit_image::layer::{Entry, EntryKind, Reader, Refusal, is_portable, leads_out};
 use koskit_image::{LayerError, Limits};
 use rustix::fs::{self as sys, AtFlags, FileType, Mode, Timespec};
 use sha2::{Digest as _, Sha256};
@@ -50,23 +51,43 @@ impl Changes<'_> {
         file.rewind().map_err(failed("read", name))?;
         let mut hashing = Hashing { inner: file, sha: Sha256::new() };
         let plain = Decompressed::new(&mut hashing).map_err(failed("read", name))?;
-        let mut reader = Reader::new(plain, &Limits::default());
-        let unpacked = self.unpack_all(&mut reader, to, owner).map_err(|e| e.into_file(name));
+        let mut reader = Reader::new(plain, &Limits::default()).confined();
+        self.make_directories(to, 0o755, owner.unwrap_or((0, 0)), None)?;
+        let to = self.root.resolve(to, true)?;
+        let root = self.root.below(&to)?;
+        let inside = Changes { root: &root, ..*self };
+        let unpacked = inside.unpack_all(&mut reader, &to, owner).map_err(|e| e.into_file(name));
         drop(reader);
         // Whatever came of it, it is not what was asked for if it has changed.
         io::copy(&mut hashing, &mut io::sink()).map_err(failed("read", name))?;
         if expected.is_some_and(|expected| hashing.sha.finalize()[..] != expected) {
             return Err(FileError::Changed(name.into()));
         }
-        unpacked.map(|()| true)
+        match unpacked? {
+            (0, _) => {}
+            (1, first) => (self.warn)(format!(
+                "{} has the device node {}, which is left out",
+                name.display(),
+                first.display()
+            )),
+            (count, first) => (self.warn)(format!(
+                "{} has {count} device nodes, which are left out: {} and others",
+                name.display(),
+                first.display()
+            )),
+        }
+        Ok(true)
     }
 
+    /// Unpacks everything under the root, which is at `place` of the image, and tells how many
+    /// devices were left out and which was the first.
     fn unpack_all<R: Read>(
         &self,
         reader: &mut Reader<R>,
-        to: &Path,
+        place: &Path,
         owner: Option<Ids>,
-    ) -> std::result::Result<(), Failure> {
+    ) -> std::result::Result<(u64, PathBuf), Failure> {
+        let mut left_out = (0, PathBuf::new());
         // The attributes of directories come last: what is put inside changes their times.
         let mut directories: Vec<(PathBuf, Attributes)> = Vec::new();
         let mut buffer = vec![0; 1 << 16];
@@ -75,16 +96,20 @@ impl Changes<'_> {
                 // The root of the archive says nothing about where it goes.
                 continue;
             };
-            let parent = to.join(entry.path.parent().unwrap_or(Path::new("")));
-            self.make_directories(&parent, 0o755, owner.unwrap_or((0, 0)), None)?;
-            let at = self.root.resolve(&parent, true)?.join(name);
-            let attributes = attributes(&entry, owner);
-            let directory = entry.kind == EntryKind::Directory;
             if entry.kind == EntryKind::Device {
+                left_out.0 += 1;
+                if left_out.0 == 1 {
+                    left_out.1.clone_from(&entry.path);
+                }
                 continue;
             }
+            let parent = entry.path.parent().unwrap_or(Path::new(""));
+            self.make_directories(parent, 0o755, owner.unwrap_or((0, 0)), None)?;
+            let at = self.root.resolve(parent, true)?.join(name);
+            let attributes = attributes(&entry, owner);
+            let directory = entry.kind == EntryKind::Directory;
             if let EntryKind::Link(target) = &entry.kind {
-                self.unpack_link(target, to, &at)?;
+                self.unpack_link(target, &at)?;
                 continue;
             }
             self.clear(&at, directory)?;
@@ -109,6 +134,10 @@ impl Changes<'_> {
                     self.finish(&file, &at, &attributes)?;
                 }
                 EntryKind::Symlink(target) => {
+                    if leads_out(&place.join(&at), target) {
+                        let refusal = Refusal::LinkLeaves(target.clone());
+                        return Err(LayerError::Refused { path: entry.path, refusal }.into());
+                    }
                     let (parent, name) = self.vacate(&at)?;
                     sys::symlinkat(target, &parent, &name).map_err(failed("make", &at))?;
                     self.finish_link(&parent, &name, &at, &attributes)?;
@@ -132,11 +161,11 @@ impl Changes<'_> {
                 self.finish(self.root.directory(at)?, at, attributes)?;
             }
         }
-        Ok(())
+        Ok(left_out)
     }
 
-    fn unpack_link(&self, target: &Path, to: &Path, at: &Path) -> Result<()> {
-        let target = self.root.resolve(&to.join(target), false)?;
+    fn unpack_link(&self, target: &Path, at: &Path) -> Result<()> {
+        let target = self.root.resolve(target, false)?;
         let file = self.root.stat(&target)?.filter(|stat| kind(stat) != FileType::Directory);
         if file.is_none() {
             return Err(FileError::Missing { path: target, place: super::Place::Target });

@@ -195,7 +195,8 @@ impl Build<'_> {
             (snapshots.view(&self.snapshot(layers)?)?, snapshots.ownership());
         let view = files::View::image(Root::open(&mounted.path())?, ownership);
         let all = view.select("/", Find::all(), &Filter::default())?;
-        let changes = Changes { root: &Root::open(to)?, ownership, epoch: self.options.epoch };
+        let changes =
+            Changes { root: &Root::open(to)?, ownership, epoch: self.options.epoch, warn: &|_| {} };
         Ok(changes.copy(&all, &view, &Target::root())?)
     }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use koskit_llb::{Digest, Patterns, Vertex, pb};
+use koskit_llb::{Digest, Patterns, pb};
 use pb::file_action::Action;
 use pb::user_opt::User;
 
 use super::{Build, Outcome};
-use crate::Problem;
 use crate::cache::KeyBuilder;
 use crate::files::{
     Changes, FileError, Filter, Find, Ids, ModeChange, Ownership, Root, Selection, Target, View,
@@ -16,6 +15,7 @@ use crate::files::{
 };
 use crate::filesystem::{FileSystem, Layers};
 use crate::snapshot;
+use crate::{Event, Problem};
 
 /// A file op that is a chain: one change after the other to one file system.
 struct FileOp<'a> {
@@ -44,21 +44,21 @@ impl Build<'_> {
     /// Does a file op.
     pub fn file(
         &self,
-        vertex: &Vertex,
+        index: usize,
         op: &pb::FileOp,
         inputs: &[FileSystem],
     ) -> Result<Outcome, Problem> {
         if is_chain(op, inputs.len()) {
-            return self.chain(vertex, op, inputs, None);
+            return self.chain(index, op, inputs, None);
         }
         // Each action is a step of its own, whose result others can start from.
         let mut all = inputs.to_vec();
         let mut outputs = Vec::new();
         let mut cached = true;
-        for (index, action) in op.actions.iter().enumerate() {
+        for (part, action) in op.actions.iter().enumerate() {
             let alone =
                 pb::FileOp { actions: vec![pb::FileAction { output: 0, ..action.clone() }] };
-            let mut done = self.chain(vertex, &alone, &all, Some(index))?;
+            let mut done = self.chain(index, &alone, &all, Some(part))?;
             cached &= done.cached;
             let made = done.outputs.remove(0);
             if action.output >= 0 {
@@ -75,11 +75,12 @@ impl Build<'_> {
     /// apart which are done each by itself.
     fn chain(
         &self,
-        vertex: &Vertex,
+        index: usize,
         op: &pb::FileOp,
         inputs: &[FileSystem],
         part: Option<usize>,
     ) -> Result<Outcome, Problem> {
+        let vertex = &self.graph.vertices()[index];
         let op = FileOp::new(op, inputs.len());
         let whole = op.whole_inputs();
         let mut inputs = inputs.to_vec();
@@ -134,7 +135,8 @@ impl Build<'_> {
 
         let active = self.solver.snapshots.prepare(&self.snapshot(&base)?)?;
         let root = Root::open(&active.path())?;
-        let changes = Changes { root: &root, ownership, epoch: self.options.epoch };
+        let warn = |text| (self.tell)(Event::Warning { vertex: index, text });
+        let changes = Changes { root: &root, ownership, epoch: self.options.epoch, warn: &warn };
         // Where users are looked up.
         let mut users = BTreeMap::new();
         for &index in whole.iter().filter(|&&index| Some(index) != op.base) {

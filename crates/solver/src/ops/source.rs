@@ -79,7 +79,8 @@ impl Build<'_> {
                 let directory = snapshots.temporary()?;
                 let root = Root::open(&directory.files())?;
                 let ownership = snapshots.ownership();
-                let changes = Changes { root: &root, ownership, epoch: self.options.epoch };
+                let changes =
+                    Changes { root: &root, ownership, epoch: self.options.epoch, warn: &|_| {} };
                 if !changes.unpack(open()?, archive, Path::new("/"), None, Some(digest))? {
                     return Err(failed("it is neither a directory nor a tar archive".into()));
                 }

@@ -126,7 +126,14 @@ fn archives_merge_with_what_is_there_and_stay_inside() {
                 "file up/passwd inside",
             ]),
         );
-        let files = world.files(&world.build("FROM scratch\nADD base.tar /\nADD more.tar /\n"));
+        let built = world.build("FROM scratch\nADD base.tar /\nADD more.tar /\n");
+        let warned = built.events.iter().filter_map(|event| match event {
+            Event::Warning { text, .. } => Some(text.as_str()),
+            _ => None,
+        });
+        let left_out = "more.tar has the device node null, which is left out";
+        assert_eq!(warned.collect::<Vec<_>>(), [left_out]);
+        let files = world.files(&built);
         let names: Vec<_> = files.iter().map(|line| line.splitn(3, ' ').nth(2).unwrap()).collect();
         let expected = [
             "etc/",
@@ -143,9 +150,12 @@ fn archives_merge_with_what_is_there_and_stay_inside() {
         assert_eq!(names, expected);
 
         for (lines, why) in [
-            (vec!["file ../outside x"], "its path has .. in it"),
-            (vec!["file /etc/passwd x"], "its path is absolute"),
+            (vec!["file a/.. x"], "only a directory can be the root"),
+            (vec!["file ../outside x"], "its path leads out of where"),
+            (vec!["file /../outside x"], "its path leads out of where"),
             (vec!["link l ../../outside"], "outside of the image"),
+            (vec!["link l "], "the target of the link is empty"),
+            (vec!["hard h /a/.."], "the target of the link is empty"),
             (vec!["hard h ../outside"], "outside of the image"),
             (vec!["hard h nothing"], "\"nothing\" is not in the file system that is built"),
         ] {
@@ -160,6 +170,60 @@ fn archives_merge_with_what_is_there_and_stay_inside() {
         let wanted = "the archive \"bad.tar\" cannot be unpacked: it ends too early";
         assert!(error.starts_with(wanted), "{error}");
         assert_eq!(fs::read_to_string(dir.join("outside")).unwrap(), "outside");
+    });
+}
+
+#[test]
+fn an_archive_reaches_nothing_outside_of_the_destination() {
+    inside(|_, dir| {
+        let world = World::new(dir);
+        let outside = dir.join("outside");
+        fs::write(&outside, "outside").unwrap();
+        world.put("base.tar", &archive(&["file secret s", "link t/up ..", "dir etc"]));
+        world.put(
+            "hostile.tar",
+            &archive(&[
+                "file ./a/../above 1",
+                "file /absolute 2",
+                "file //a/../b/../c 3",
+                "dir //d",
+                "link conf /etc",
+                "file conf/passwd 4",
+                "link climb ..",
+                "file climb/climbed 5",
+                "link link ../secret",
+                "hard /hard /x/../above",
+                "file up/through 6",
+                &format!("link out {}", outside.display()),
+                &format!("file {}/x 7", outside.display()),
+            ]),
+        );
+        let files =
+            world.files(&world.build("FROM scratch\nADD base.tar /\nADD hostile.tar /t/\n"));
+        let names: Vec<_> = files.iter().map(|line| line.splitn(3, ' ').nth(2).unwrap()).collect();
+        let inside = format!("t{}", outside.display());
+        let expected = ["etc/", "secret s", "t/"];
+        assert_eq!(names[..3], expected, "{names:?}");
+        for wanted in [
+            "t/above 1",
+            "t/absolute 2",
+            "t/c 3",
+            "t/d/",
+            "t/conf -> /etc",
+            "t/etc/passwd 4",
+            "t/climb -> ..",
+            "t/climbed 5",
+            "t/link -> ../secret",
+            "t/hard 1",
+            "t/up -> ..",
+            "t/through 6",
+            &format!("t/out -> {}", outside.display()),
+            &format!("{inside}/x 7"),
+        ] {
+            assert!(names.contains(&wanted), "{wanted} is not among {names:#?}");
+        }
+        assert!(names[3..].iter().all(|name| name.starts_with("t/")), "{names:#?}");
+        assert_eq!(fs::read_to_string(outside).unwrap(), "outside");
     });
 }
 
