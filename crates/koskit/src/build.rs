@@ -190,6 +190,7 @@ impl Session<'_> {
             no_cache,
             epoch,
             compression,
+            insecure: self.arguments.is_insecure(),
             cache_from: &self.arguments.cache_from,
             cache_to: &self.arguments.cache_to,
         };

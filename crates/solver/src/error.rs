@@ -92,6 +92,9 @@ pub enum Problem {
         #[source]
         source: io::Error,
     },
+    /// What is only done if the user has allowed it.
+    #[error("entitlement {0} is not allowed: the step asks for it, and --allow {0} grants it")]
+    NotAllowed(&'static str),
     /// What this solver does not do.
     #[error("koskit's builder cannot do this: {0}")]
     Unsupported(String),

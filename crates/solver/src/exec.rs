@@ -24,7 +24,12 @@
 //! it, and `/etc/hosts` and `/etc/resolv.conf` of this run. What had to be made for these in the
 //! file system is removed afterwards. [`Network::Host`] is the machine's own network. The
 //! capabilities are those of Docker's containers; a setuid program works as there.
+//!
+//! An [insecure](Process::insecure) command, as BuildKit calls it, has all capabilities that
+//! koskit has: an ordinary user's are those of a user namespace, and so is what they reach. It
+//! sees all of `/proc`, and may write to `/sys` as far as the machine lets it.
 
+mod limit;
 mod mounts;
 mod network;
 mod program;
@@ -49,6 +54,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use limit::Limit;
 pub use secret::Hidden;
 pub(crate) use stage::init;
 use stubs::Stubs;
@@ -81,6 +87,10 @@ pub struct Process {
     pub network: Network,
     /// File systems in its root, in the order in which they are mounted.
     pub mounts: Vec<Mount>,
+    /// Whether it keeps all capabilities, and nothing of `/proc` and `/sys` is kept from it.
+    pub insecure: bool,
+    /// How much it may have.
+    pub limits: Vec<Limit>,
 }
 
 /// Which network a command sees.

@@ -38,13 +38,16 @@ pub struct Options {
     pub epoch: i64,
     /// How new layers are compressed.
     pub compression: Compression,
+    /// Whether a `RUN --security=insecure` is done, with all capabilities that this process has
+    /// in its namespaces. For graphs of people one trusts.
+    pub insecure: bool,
 }
 
 impl Default for Options {
     /// As many steps as cores, with the cache, and with all times at 1970.
     fn default() -> Self {
         let compression = Compression::default();
-        Self { no_cache: false, jobs: None, epoch: 0, compression }
+        Self { no_cache: false, jobs: None, epoch: 0, compression, insecure: false }
     }
 }
 

@@ -93,7 +93,7 @@ pub struct Arguments {
     /// Limits, which koskit's builder has none of
     #[arg(long, value_name = "NAME=SOFT[:HARD]", hide = true)]
     pub ulimit: Vec<String>,
-    /// What commands may do besides: network.host
+    /// What commands may do besides: security.insecure, network.host
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub allow: Vec<String>,
     /// Write the image's ID to a file
@@ -243,11 +243,7 @@ impl Arguments {
         for entitlement in &self.allow {
             match entitlement.as_str() {
                 // A command may use the machine's network anyway.
-                "network.host" => {}
-                "security.insecure" => bail!(
-                    "--allow {entitlement} cannot be had: koskit's builder gives commands no \
-                     rights over the machine"
-                ),
+                "network.host" | "security.insecure" => {}
                 _ => bail!("invalid entitlement: {entitlement}"),
             }
         }
@@ -257,6 +253,11 @@ impl Arguments {
     /// Whether the Dockerfile is only checked, and how that is shown.
     pub fn check(&self) -> Option<CheckFormat> {
         self.check.or((self.call == Call::Check).then_some(CheckFormat::Text))
+    }
+
+    /// Whether commands may have all rights that koskit has.
+    pub fn is_insecure(&self) -> bool {
+        self.allow.iter().any(|entitlement| entitlement == "security.insecure")
     }
 
     /// The builder that is named; `koskit` is the one in this process.

@@ -54,6 +54,8 @@ pub struct Request<'a> {
     pub epoch: i64,
     /// How new layers are compressed.
     pub compression: Compression,
+    /// Whether commands may be insecure; a server knows by itself.
+    pub insecure: bool,
     /// Caches to begin with.
     pub cache_from: &'a [Cache],
     /// Caches to write.
@@ -186,6 +188,7 @@ fn embedded(
         no_cache: request.no_cache,
         epoch: request.epoch,
         compression: request.compression,
+        insecure: request.insecure,
         ..koskit_solver::Options::default()
     };
     let imports = caches::import(request.cache_from, store, request.platform, progress);

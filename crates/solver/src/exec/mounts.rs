@@ -70,13 +70,17 @@ pub(super) fn mount_all(
     let root = Root::open(root).map_err(failed("open the root"))?;
 
     let dev = mount_dev(&root)?;
-    mount_proc(&root)?;
+    mount_proc(&root, process.insecure)?;
     // Only who owns the network may have it: with the machine's, that is the machine's root.
     let sys = root.resolve(Path::new("/sys")).map_err(failed("find /sys"))?;
-    let _ = place(&root, &sys).and_then(|target| {
-        let flags = DATA | MountFlags::RDONLY;
-        mount("sysfs", in_proc(&target), "sysfs", flags, None).map_err(failed("mount /sys"))
-    });
+    if let Ok(target) = place(&root, &sys) {
+        let flags = if process.insecure { DATA } else { DATA | MountFlags::RDONLY };
+        let mounted = mount("sysfs", in_proc(&target), "sysfs", flags, None);
+        if mounted.is_err() && process.insecure {
+            // Then the machine's own, of which its root lets others change nothing.
+            let _ = mount_bind_recursive("/sys", in_proc(&target));
+        }
+    }
     let mut hosts =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in &process.hosts {
@@ -150,7 +154,8 @@ fn mount_dev(root: &Root) -> Result<OwnedFd, String> {
     Ok(dev)
 }
 
-fn mount_proc(root: &Root) -> Result<(), String> {
+/// All of `/proc`, or what is nobody's business but the machine's not.
+fn mount_proc(root: &Root, all: bool) -> Result<(), String> {
     let path = ordinary(root, "/proc")?;
     let target = place(root, &path)?;
     match mount("proc", in_proc(&target), "proc", DATA, None) {
@@ -160,6 +165,9 @@ fn mount_proc(root: &Root) -> Result<(), String> {
             mount_bind_recursive("/proc", in_proc(&target)).map_err(failed("mount /proc"))?;
         }
         Err(e) => return Err(failed("mount /proc")(e)),
+    }
+    if all {
+        return Ok(());
     }
     for name in READ_ONLY {
         let path = path.join(name);

@@ -15,7 +15,7 @@ use rustix::process::{
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::{Network, Report, Task, mounts, network, program, receive, send, user};
+use super::{Limit, Network, Report, Task, mounts, network, program, receive, send, user};
 use crate::namespace::{self, Ids};
 
 /// The names by which the programs know what they are.
@@ -141,7 +141,9 @@ fn inner(control: &UnixStream, task: Task) -> Result<Infallible, String> {
         let (uid, gid) = (user.uid(), user.gid());
         let _ = rustix::fs::fchown(pipe, Some(uid), Some(gid));
     }
-    user.become_it(ids == Ids::Many)?;
+    // Before the capabilities go, one of which may raise them.
+    process.limits.iter().try_for_each(Limit::set)?;
+    user.become_it(ids == Ids::Many, process.insecure)?;
     // Only now, since another user number resets it. If outer has died until here, its end of
     // the socket is closed.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed("watch koskit"))?;

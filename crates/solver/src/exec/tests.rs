@@ -415,3 +415,37 @@ fn a_command_is_shown_as_one_would_type_it() {
     assert_eq!(shown(&["gcc", "-o", "a b", "it's"]), r"`gcc -o 'a b' 'it'\''s'`");
     assert!(shown(&["x".repeat(500).as_str()]).len() < 220);
 }
+
+#[test]
+fn an_insecure_command_has_the_rights_that_koskit_has_and_others_have_not() {
+    inside(|_, dir| {
+        let (_snapshots, active) = root(dir);
+        let script = "mkdir -p /tmp; mount -t tmpfs none /tmp 2>/dev/null && echo mounts; \
+                      grep -c ' /proc/' /proc/self/mountinfo; true";
+        let secure = says(&shell(script), &active.path());
+        assert!(!secure.contains("mounts\n"), "{secure}");
+        let insecure = Process { insecure: true, ..shell(script) };
+        let said = says(&insecure, &active.path());
+        // Nothing is mounted in `/proc`, be it to hide something or to protect it.
+        assert_eq!(said, "mounts\n0\n");
+        assert_ne!(secure, "0\n");
+    });
+}
+
+#[test]
+fn a_command_has_its_limits_and_koskit_says_which_it_cannot_have() {
+    inside(|_, dir| {
+        let (_snapshots, active) = root(dir);
+        let limits = vec![
+            Limit::new("nofile", 64, 128).unwrap(),
+            Limit::new("core", 0, 0).unwrap(),
+            Limit::new("fsize", 512, 512).unwrap(),
+        ];
+        let script = "ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -f";
+        let process = Process { limits, ..shell(script) };
+        assert_eq!(says(&process, &active.path()), "64\n128\n0\n1\n");
+        let limits = vec![Limit::new("nofile", 1 << 40, 1 << 40).unwrap()];
+        let error = outcome(&Process { limits, ..shell("true") }, &active.path()).0.unwrap_err();
+        assert!(error.to_string().contains("the limit nofile cannot be 1099511627776"), "{error}");
+    });
+}

@@ -13,7 +13,7 @@ use super::{Build, Outcome};
 use crate::agent::Agent;
 use crate::cache::KeyBuilder;
 use crate::emulate::Emulator;
-use crate::exec::{self, Cancel, Hidden, Mount, MountSource, Network, Process, Stream};
+use crate::exec::{self, Cancel, Hidden, Limit, Mount, MountSource, Network, Process, Stream};
 use crate::files::{self, Changes, Filter, Find, Root, Target};
 use crate::filesystem::{FileSystem, Layers};
 use crate::namespace::{self, Ids};
@@ -42,7 +42,7 @@ impl Build<'_> {
         op: &pb::ExecOp,
         inputs: &[FileSystem],
     ) -> Result<Outcome, Problem> {
-        check(op)?;
+        check(op, self.options.insecure)?;
         let vertex = &self.graph.vertices()[index];
         let inputs = inputs.iter().map(|input| self.layers(input));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
@@ -90,18 +90,26 @@ impl Build<'_> {
 }
 
 /// Refuses what koskit does not do, before anything is done.
-fn check(op: &pb::ExecOp) -> Result<(), Problem> {
+fn check(op: &pb::ExecOp, insecure: bool) -> Result<(), Problem> {
     let meta = op.meta.as_ref().expect("the graph was checked");
     let unsupported = |what: &str| Err(Problem::Unsupported(what.to_owned()));
-    if op.security() != pb::SecurityMode::Sandbox {
-        return unsupported("a RUN that is not in a sandbox (--security=insecure)");
+    if op.security() != pb::SecurityMode::Sandbox && !insecure {
+        return Err(Problem::NotAllowed("security.insecure"));
     }
-    if op.cdi_devices.iter().any(|device| !device.optional) {
-        return unsupported("a RUN with devices");
+    if let Some(device) = op.cdi_devices.iter().find(|device| !device.optional) {
+        return unsupported(&format!(
+            "a RUN with the device {:?}, as it knows none; a BuildKit server may (--builder)",
+            device.name
+        ));
     }
-    if !meta.ulimit.is_empty() || !meta.cgroup_parent.is_empty() {
-        return unsupported("a RUN with limits or a cgroup of its own");
+    if !meta.cgroup_parent.is_empty() {
+        return unsupported(&format!(
+            "a RUN in the control group {:?}, as those are root's; a BuildKit server can \
+             (--builder)",
+            meta.cgroup_parent
+        ));
     }
+    limits(meta)?;
     for mount in &op.mounts {
         if mount.dest == "/" && (mount.mount_type() != MountType::Bind || mount.readonly) {
             return unsupported("a RUN whose root cannot be changed");
@@ -111,6 +119,14 @@ fn check(op: &pb::ExecOp) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// The limits of a command.
+fn limits(meta: &pb::Meta) -> Result<Vec<Limit>, Problem> {
+    let limit = |limit: &pb::Ulimit| {
+        Limit::new(&limit.name, limit.soft, limit.hard).map_err(Problem::Invalid)
+    };
+    meta.ulimit.iter().map(limit).collect()
 }
 
 impl Build<'_> {
@@ -271,6 +287,8 @@ impl Mounted {
                 pb::NetMode::Unset | pb::NetMode::Host => Network::Host,
             },
             mounts: self.mounts,
+            insecure: op.security() == pb::SecurityMode::Insecure,
+            limits: limits(meta)?,
         };
         exec::run(&process, &self.root, cancel, output)?;
         Ok(self.kept)

@@ -76,3 +76,21 @@ fn linked_copies_and_what_is_added_from_elsewhere_come_on_top() {
         assert_eq!(server.requests().len(), 1);
     });
 }
+
+#[test]
+fn an_insecure_command_is_refused_unless_it_is_allowed() {
+    inside(|_, dir| {
+        let mut world = World::new(dir);
+        add_base(&world, dir);
+        let text = "FROM base\nRUN --security=insecure cat /proc/self/status >/status\n\
+                    FROM scratch\nCOPY --from=0 /status /\n";
+        let error = world.error(text);
+        assert!(error.contains("entitlement security.insecure is not allowed"), "{error}");
+        assert!(error.contains("--allow security.insecure"), "{error}");
+        world.options.insecure = true;
+        let files = world.files(&world.build(text)).join("\n");
+        let effective = files.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
+        assert_ne!(effective & 1 << 21, 0, "it has no CAP_SYS_ADMIN: {effective:x}");
+    });
+}
