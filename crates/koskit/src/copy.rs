@@ -1,8 +1,7 @@
 //! `koskit copy`: an image from one registry to another, past this machine's store.
 
-use crate::build::Mode;
-use crate::output::{self, Object};
-use crate::registry::{self, Blobs, Connection};
+use crate::output;
+use crate::registry::{Blobs, Transfer};
 use anyhow::Result;
 use clap::Args;
 use koskit_llb::Reference;
@@ -19,17 +18,8 @@ pub struct Arguments {
     /// Leave out what refers to the image, such as signatures
     #[arg(long)]
     no_referrers: bool,
-    /// Show nothing, and print the copy's full name when it is there
-    #[arg(short, long)]
-    quiet: bool,
-    /// How to show progress [default: $BUILDKIT_PROGRESS, else auto]
-    #[arg(long, value_enum, value_name = "HOW")]
-    progress: Option<Mode>,
-    /// Print a JSON object
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<Object>,
     #[command(flatten)]
-    connection: Connection,
+    transfer: Transfer,
     /// The image
     #[arg(value_name = "FROM[:TAG|@DIGEST]")]
     from: Reference,
@@ -48,20 +38,20 @@ Examples:
 /// # Errors
 /// There is no such image, or one of the registries cannot be reached or refuses it.
 pub fn copy(arguments: &Arguments) -> Result<()> {
-    let client = arguments.connection.client();
+    let client = arguments.transfer.client();
     let (from, to) = (arguments.from.clone().tagged(), arguments.to.clone().tagged());
     let what = if arguments.no_referrers { What::WithoutReferrers } else { What::All };
-    let progress = registry::progress(arguments.progress, arguments.quiet);
+    let progress = arguments.transfer.progress();
     let copied = progress.step(&format!("copying {from} to {to}"), |step| {
         let blobs = Blobs::new(step);
         client.copy(&from, &to, what, &|event| blobs.tell(event))
     });
     progress.finish();
     let digest = copied?;
-    if arguments.format.is_some() {
+    if arguments.transfer.format.is_some() {
         let object = json!({ "Name": to.to_string(), "Digest": digest.as_str() });
         output::print(&format!("{object}\n"))?;
-    } else if arguments.quiet {
+    } else if arguments.transfer.quiet {
         output::print(&format!("{to}\n"))?;
     } else {
         output::print(&format!("{to}: digest: {digest}\n"))?;

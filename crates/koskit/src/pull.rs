@@ -1,9 +1,8 @@
 //! `koskit pull`: an image from a registry into the store.
 
-use crate::build::Mode;
 use crate::names;
-use crate::output::{self, Object};
-use crate::registry::{self, Blobs, Connection, Wanted};
+use crate::output;
+use crate::registry::{Blobs, Transfer, Wanted};
 use crate::sign;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -25,17 +24,8 @@ pub struct Arguments {
     /// All tags of the repository
     #[arg(short, long)]
     all_tags: bool,
-    /// Show nothing, and print the image's full name when it is here
-    #[arg(short, long)]
-    quiet: bool,
-    /// How to show progress [default: $BUILDKIT_PROGRESS, else auto]
-    #[arg(long, value_enum, value_name = "HOW")]
-    progress: Option<Mode>,
-    /// Print a JSON object for each image
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<Object>,
     #[command(flatten)]
-    connection: Connection,
+    transfer: Transfer,
     /// The image; without a registry it is one of docker.io, without a tag it is latest
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     name: Reference,
@@ -57,7 +47,7 @@ looks for them.";
 /// There is no such image, the registry cannot be reached, or gives what is not valid.
 pub fn pull(arguments: &Arguments) -> Result<()> {
     let store = names::store()?;
-    let client = arguments.connection.client();
+    let client = arguments.transfer.client();
     let given = &arguments.name;
     let all = match arguments.all_tags {
         true if given.tag().is_some() || given.digest().is_some() => {
@@ -87,7 +77,7 @@ fn one(arguments: &Arguments, client: &Client, store: &Store, name: &Reference) 
         Some(Wanted::One(platform)) => Some(platform),
         Some(Wanted::All) => None,
     };
-    let progress = registry::progress(arguments.progress, arguments.quiet);
+    let progress = arguments.transfer.progress();
     let pulled = progress.step(&format!("pulling {name}"), |step| {
         let blobs = Blobs::new(step);
         let pulled = client.pull(name, platform, store, &|event| blobs.tell(event))?;
@@ -105,7 +95,7 @@ fn one(arguments: &Arguments, client: &Client, store: &Store, name: &Reference) 
         store.tag(name, &pulled.descriptor)?;
     }
     let digest = pulled.descriptor.digest();
-    if arguments.format.is_some() {
+    if arguments.transfer.format.is_some() {
         let platforms = pulled.images.iter().map(|image| image.platform.to_string());
         let object = json!({
             "Name": name.to_string(),
@@ -113,7 +103,7 @@ fn one(arguments: &Arguments, client: &Client, store: &Store, name: &Reference) 
             "Platforms": platforms.collect::<Vec<_>>(),
         });
         output::print(&format!("{object}\n"))?;
-    } else if arguments.quiet {
+    } else if arguments.transfer.quiet {
         output::print(&format!("{name}\n"))?;
     } else {
         let same =

@@ -1,9 +1,8 @@
 //! `koskit push`: an image of the store to a registry.
 
-use crate::build::Mode;
 use crate::names;
-use crate::output::{self, Object};
-use crate::registry::{self, Blobs, Connection, Wanted};
+use crate::output;
+use crate::registry::{Blobs, Transfer, Wanted};
 use crate::sign;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -26,17 +25,8 @@ pub struct Arguments {
     /// All tags of the repository
     #[arg(short, long)]
     all_tags: bool,
-    /// Show nothing, and print the image's full name when it is there
-    #[arg(short, long)]
-    quiet: bool,
-    /// How to show progress [default: $BUILDKIT_PROGRESS, else auto]
-    #[arg(long, value_enum, value_name = "HOW")]
-    progress: Option<Mode>,
-    /// Print a JSON object for each image
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    format: Option<Object>,
     #[command(flatten)]
-    connection: Connection,
+    transfer: Transfer,
     /// The image
     #[arg(value_name = "NAME[:TAG]")]
     name: Reference,
@@ -54,7 +44,7 @@ Examples:
 /// There is no such image, or the registry cannot be reached or refuses it.
 pub fn push(arguments: &Arguments) -> Result<()> {
     let store = names::store()?;
-    let client = arguments.connection.client();
+    let client = arguments.transfer.client();
     let given = &arguments.name;
     if !arguments.all_tags {
         return one(arguments, &client, &store, &given.clone().tagged());
@@ -73,7 +63,7 @@ pub fn push(arguments: &Arguments) -> Result<()> {
 
 fn one(arguments: &Arguments, client: &Client, store: &Store, name: &Reference) -> Result<()> {
     let target = target(arguments, store, name)?;
-    let progress = registry::progress(arguments.progress, arguments.quiet);
+    let progress = arguments.transfer.progress();
     let pushed = progress.step(&format!("pushing {name}"), |step| {
         let blobs = Blobs::new(step);
         let pushed = client.push(store, &target, name, &|event| blobs.tell(event))?;
@@ -82,14 +72,14 @@ fn one(arguments: &Arguments, client: &Client, store: &Store, name: &Reference) 
     });
     progress.finish();
     let digest = pushed?;
-    if arguments.format.is_some() {
+    if arguments.transfer.format.is_some() {
         let object = json!({
             "Name": name.to_string(),
             "Digest": digest.as_str(),
             "Size": target.size(),
         });
         output::print(&format!("{object}\n"))?;
-    } else if arguments.quiet {
+    } else if arguments.transfer.quiet {
         output::print(&format!("{name}\n"))?;
     } else {
         let tag = name.tag().unwrap_or("latest");

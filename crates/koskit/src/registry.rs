@@ -2,7 +2,7 @@
 //! while blobs move.
 
 use crate::build::Mode;
-use crate::output::Paint;
+use crate::output::{Object, Paint};
 use anyhow::{Result, anyhow};
 use clap::Args;
 use koskit_image::{Image, Store};
@@ -30,6 +30,38 @@ impl Connection {
     pub fn client(&self) -> Client {
         let (insecure, ca_files) = (self.insecure, self.ca_file.clone());
         Client::new(Options { insecure, ca_files, ..Options::default() })
+    }
+}
+
+/// What all transfers can be told.
+#[derive(Args)]
+pub struct Transfer {
+    /// Show nothing, and print the image's full name at the end
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// How to show progress [default: $BUILDKIT_PROGRESS, else auto]
+    #[arg(long, value_enum, value_name = "HOW")]
+    progress: Option<Mode>,
+    /// Print a JSON object for each image
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Object>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Transfer {
+    /// A client for registries.
+    pub fn client(&self) -> Client {
+        self.connection.client()
+    }
+
+    /// Begins to show progress.
+    pub fn progress(&self) -> Progress {
+        Progress::new(&koskit_progress::Options {
+            mode: Mode::choose(self.progress, self.quiet),
+            color: Paint::stderr().is_on(),
+            builder: String::new(),
+        })
     }
 }
 
@@ -63,15 +95,6 @@ impl FromStr for Wanted {
             text => text.parse().map(Self::One).map_err(|e| format!("{e}, or all")),
         }
     }
-}
-
-/// Begins to show progress.
-pub fn progress(mode: Option<Mode>, quiet: bool) -> Progress {
-    Progress::new(&koskit_progress::Options {
-        mode: Mode::choose(mode, quiet),
-        color: Paint::stderr().is_on(),
-        builder: String::new(),
-    })
 }
 
 /// What happens to blobs, as parts of a step.
