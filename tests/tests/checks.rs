@@ -70,6 +70,22 @@ const FILES: &[(&str, &str)] = &[
         "# check=experimental=all\n\n# not it\nFROM scratch AS b\n# V is it\nARG V\n# it\nARG W\n",
     ),
     ("", "# check=skip=JSONArgsRecommended;error=true\nFROM scratch\nCMD a\nENV a b\n"),
+    // ONBUILD is looked at where it is done, and the FROM is told of it.
+    ("", "FROM scratch\nONBUILD COPY $foo /x\n"),
+    ("", "FROM scratch AS a\nONBUILD COPY $foo /x\nFROM a\nCOPY b /\n"),
+    ("", "FROM scratch AS a\nONBUILD WORKDIR b\nONBUILD CMD a b\nFROM a\n"),
+    ("", "FROM scratch AS a\nONBUILD CMD a b\nONBUILD ENV a b\nCOPY a /\n"),
+    ("", "FROM scratch AS a\nONBUILD ENV a b\nONBUILD ARG API_KEY\nFROM a\n"),
+    ("", "FROM scratch AS a\nONBUILD copy a /\nFROM a\n"),
+    ("", "FROM scratch AS a\nonbuild copy a /\nFROM a\n"),
+    ("", "FROM scratch AS a\nONBUILD EXPOSE 80/TCP\nFROM a\n"),
+    ("", "FROM scratch AS a\nONBUILD CMD [\"a\"]\nFROM a\nCMD [\"b\"]\n"),
+    ("", "FROM scratch AS a\nONBUILD HEALTHCHECK NONE\nFROM a\nHEALTHCHECK NONE\n"),
+    ("", "FROM scratch AS a\nONBUILD ENV X=1\nONBUILD USER $X$Y\nFROM a\nUSER $X\n"),
+    ("", "FROM scratch AS a\nONBUILD WORKDIR /\nFROM a\nWORKDIR b\n"),
+    ("", "FROM scratch AS a\nONBUILD SHELL [\"/s\"]\nFROM a\nCMD a b\n"),
+    ("", "FROM scratch AS a\nONBUILD ENTRYPOINT a\nFROM a\nFROM a\n"),
+    ("*.o\n", "# check=experimental=all\nFROM scratch AS a\nONBUILD COPY x.o /\nFROM a\n"),
 ];
 
 /// No images: BuildKit asks none for `scratch` either.

@@ -56,7 +56,8 @@ pub struct Given {
     pub build_args: BTreeMap<String, String>,
     /// `TARGETPLATFORM` and the others that no ARG declares before the first FROM.
     pub predefined: BTreeMap<String, String>,
-    /// The stages that are built, by index; `None` is all.
+    /// The stages that are built, by index; `None` is all. What ONBUILDs bring into a stage is
+    /// only looked at if it is among those that are built, as in BuildKit.
     pub stages: Option<BTreeSet<usize>>,
 }
 
@@ -74,7 +75,7 @@ pub fn lint(
         Some(directive) => Options::parse(&directive.value)?,
         None => Options::default(),
     };
-    let mut findings = Findings { all: Vec::new(), options: &options };
+    let mut findings = Findings { all: Vec::new(), options: &options, trigger: None };
     for warning in &file.warnings {
         match warning.rule {
             Some(rule) => findings.diagnostic(rule, &[], warning.clone()),
@@ -99,6 +100,9 @@ pub fn lint(
 struct Findings<'a> {
     all: Vec<Diagnostic>,
     options: &'a Options,
+    /// The ONBUILD of a base that is looked at, and the FROM that brought it here: its own places
+    /// are in a text that nobody sees.
+    trigger: Option<(String, Span)>,
 }
 
 impl Findings<'_> {
@@ -118,6 +122,11 @@ impl Findings<'_> {
     fn diagnostic(&mut self, rule: Rule, comments: &[String], mut diagnostic: Diagnostic) {
         if self.options.with_comments(comments).has(rule) {
             diagnostic.rule = Some(rule);
+            if let Some((text, from)) = &self.trigger {
+                diagnostic.span = *from;
+                let hint = diagnostic.hint.map_or(String::new(), |hint| format!("; {hint}"));
+                diagnostic.hint = Some(format!("the base has ONBUILD {text}{hint}"));
+            }
             self.all.push(diagnostic);
         }
     }

@@ -45,6 +45,11 @@ pub fn check(
         if let Ok(file) = Dockerfile::parse(Arc::new(source.clone())) {
             let mut images = Images::new(images, plan::names(&file));
             diagnostics.extend(findings(&file, options, &mut images, None));
+            // What is wrong with the stages themselves is known already.
+            let known = &mut Vec::new();
+            if let Ok(plan) = Plan::new(&file, options, &mut images, known) {
+                diagnostics.extend(of_plan(&file, &plan, options, &mut images));
+            }
         }
     }
     diagnostics.sort_by_key(|d| d.span.start);

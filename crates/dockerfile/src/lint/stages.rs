@@ -29,6 +29,7 @@ pub(super) fn check(
     for (index, stage) in file.stages.iter().enumerate() {
         let platform = from(stage, &globals, &expander, surroundings, findings);
         let wanted = given.stages.as_ref().is_none_or(|stages| stages.contains(&index));
+        let built = given.stages.as_ref().is_some_and(|stages| stages.contains(&index));
         let name = expander.word(&stage.base.text, &globals.values).unwrap_or_default();
         let named = |known: &Stage| known.name.as_ref().is_some_and(|n| n.text == name);
         let (mut state, triggers) = match file.stages[..index].iter().rposition(named) {
@@ -62,7 +63,14 @@ pub(super) fn check(
             findings,
         };
         for trigger in triggers {
-            if let Ok(instruction) = Instruction::parse(&trigger) {
+            if let Ok(mut instruction) = Instruction::parse(&trigger) {
+                instruction.place.keyword.span = stage.base.span;
+                if built {
+                    let shown = instruction.place.original.clone();
+                    linter.findings.trigger = Some((shown, stage.base.span));
+                    linter.instruction(&instruction);
+                    linter.findings.trigger = None;
+                }
                 linter.effects(&instruction);
             }
         }
