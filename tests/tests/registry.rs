@@ -207,8 +207,10 @@ fn a_build_fetches_of_its_base_only_what_it_needs() {
 
     // A file of it: the layer is fetched.
     two.write("copy/Dockerfile", &format!("FROM scratch\nCOPY --from={base} /file /copied\n"));
-    two.must(&["build", "-q", "-t", "copied", "copy"]);
+    let said = two.must(&["build", "--progress=plain", "-t", "copied", "copy"]);
     assert!(has(&two));
+    assert!(said.stderr.contains(&format!("pulling a layer of {base}")), "{}", said.stderr);
+    assert!(said.stderr.contains(&layer), "{}", said.stderr);
     assert!(two.names().contains(&base));
 
     let three = Home::new();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use koskit_llb::{Digest, Reference};
 
-use crate::{Error, Image, Layer, Store};
+use crate::{Error, Layer, Store};
 
 /// Brings layers from where they are.
 pub trait Fetch: Send + Sync {
@@ -60,16 +60,16 @@ impl Store {
         self.has_blob(blob) || self.source_of(blob).is_some()
     }
 
-    /// Fetches all layers of an image that are not here: before it is written somewhere, or run.
+    /// Fetches those layers of an image that are not here: before it is written somewhere, or run.
     ///
     /// # Errors
     /// One cannot be had, or nobody knows where it is.
     pub fn complete(
         &self,
-        image: &Image,
+        layers: &[Layer],
         fetch: &dyn Fetch,
     ) -> Result<(), Box<dyn StdError + Send + Sync>> {
-        for layer in image.layers.iter().filter(|layer| !self.has_blob(&layer.digest)) {
+        for layer in layers.iter().filter(|layer| !self.has_blob(&layer.digest)) {
             let from = self.source_of(&layer.digest);
             let from = from.ok_or_else(|| Error::MissingBlob(layer.digest.clone()))?;
             fetch.layer(&from, layer, self)?;

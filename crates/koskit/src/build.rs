@@ -27,7 +27,7 @@ pub use arguments::{Arguments, Mode};
 
 use crate::names;
 use crate::output::{self, Paint};
-use crate::registry::Connection;
+use crate::registry::{Connection, Layers};
 use crate::sel4;
 use anyhow::{Context as _, Result};
 use attest::{About, Attest, Told};
@@ -204,7 +204,7 @@ impl Session<'_> {
         if self.attest.is_nothing() {
             return Ok(Told::default());
         }
-        export::complete(self.store, &Connection::default().client(), &made.layers)?;
+        Layers::new(self.progress).complete(self.store, &made.layers)?;
         let mut arguments = BTreeMap::new();
         for (name, value) in build_args(&self.arguments.build_arg) {
             arguments.insert(format!("build-arg:{name}"), value);

@@ -5,8 +5,8 @@ use crate::build::Mode;
 use crate::output::{Object, Paint};
 use anyhow::{Result, anyhow};
 use clap::Args;
-use koskit_image::{Image, Store};
-use koskit_llb::{Digest, Platform};
+use koskit_image::{Fetch, Image, Layer, Store};
+use koskit_llb::{Digest, Platform, Reference};
 use koskit_progress::{Progress, Step, StepTask};
 use koskit_registry::{Client, Event, Options, Part, State};
 use std::cell::RefCell;
@@ -57,15 +57,47 @@ impl Transfer {
 
     /// Begins to show progress.
     pub fn progress(&self) -> Progress {
-        Progress::new(&koskit_progress::Options {
-            mode: Mode::choose(self.progress, self.quiet),
-            color: Paint::stderr().is_on(),
-            builder: String::new(),
-        })
+        progress(self.progress, self.quiet)
     }
 }
 
-/// Fetches the layers of an image that were not needed until now.
+/// Fetches layers that were not needed until now, each as a step.
+pub struct Layers {
+    client: Client,
+    progress: Progress,
+}
+
+impl Layers {
+    pub fn new(progress: &Progress) -> Self {
+        Self { client: Connection::default().client(), progress: progress.clone() }
+    }
+
+    /// Fetches those that are not in the store.
+    ///
+    /// # Errors
+    /// One cannot be had.
+    pub fn complete(&self, store: &Store, layers: &[Layer]) -> Result<()> {
+        store.complete(layers, self).map_err(|error| anyhow!(error))
+    }
+}
+
+impl Fetch for Layers {
+    fn layer(
+        &self,
+        image: &Reference,
+        layer: &Layer,
+        store: &Store,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let fetched = self.progress.step(&format!("pulling a layer of {image}"), |step| {
+            let blobs = Blobs::new(step);
+            self.client.layer(image, layer, store, &|event| blobs.tell(event))
+        });
+        Ok(fetched?)
+    }
+}
+
+/// Fetches the layers of an image that were not needed until now, and shows that if it takes
+/// something.
 ///
 /// # Errors
 /// One cannot be had.
@@ -73,8 +105,18 @@ pub fn complete(store: &Store, image: &Image) -> Result<()> {
     if image.layers.iter().all(|layer| store.has_blob(&layer.digest)) {
         return Ok(());
     }
-    let client = Connection::default().client();
-    store.complete(image, &client).map_err(|error| anyhow!(error))
+    let progress = progress(None, false);
+    let completed = Layers::new(&progress).complete(store, &image.layers);
+    progress.finish();
+    completed
+}
+
+fn progress(mode: Option<Mode>, quiet: bool) -> Progress {
+    Progress::new(&koskit_progress::Options {
+        mode: Mode::choose(mode, quiet),
+        color: Paint::stderr().is_on(),
+        builder: String::new(),
+    })
 }
 
 /// The platforms of an image that are wanted.

@@ -155,9 +155,15 @@ impl Client {
     ///
     /// # Errors
     /// The registry cannot be reached, has no such blob, or gives another one.
-    pub fn layer(&self, name: &Reference, layer: &Layer, store: &Store) -> Result<(), Error> {
+    pub fn layer(
+        &self,
+        name: &Reference,
+        layer: &Layer,
+        store: &Store,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
         let blob = Blob { digest: layer.digest.clone(), size: layer.size };
-        self.blob_into(name, blob, store)
+        self.blob_into(name, blob, store, progress)
     }
 
     /// Sends an image of the store, or an index with all that it lists, and names it.
@@ -257,7 +263,7 @@ impl Client {
         store: &Store,
     ) -> Result<(), Error> {
         let blob = self.described(name, descriptor)?;
-        self.blob_into(name, blob, store)
+        self.blob_into(name, blob, store, &|_| {})
     }
 
     /// Sends a blob of the store to a repository.
@@ -317,10 +323,16 @@ impl Client {
         })
     }
 
-    fn blob_into(&self, name: &Reference, blob: Blob, store: &Store) -> Result<(), Error> {
+    fn blob_into(
+        &self,
+        name: &Reference,
+        blob: Blob,
+        store: &Store,
+        progress: Progress<'_>,
+    ) -> Result<(), Error> {
         self.run(async {
             let from = self.session.repository(name, "pull").await?;
-            download::into_store(&from, &blob, Part::Layer, store, &|_| {}).await
+            download::into_store(&from, &blob, Part::Layer, store, progress).await
         })
     }
 
@@ -343,6 +355,6 @@ impl Fetch for Client {
         layer: &Layer,
         store: &Store,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(Client::layer(self, image, layer, store)?)
+        Ok(Client::layer(self, image, layer, store, &|_| {})?)
     }
 }

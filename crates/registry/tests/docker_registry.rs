@@ -98,7 +98,7 @@ fn resolving_fetches_no_layers_and_each_can_be_fetched_later() {
     let resolved = client.resolve(&to, &arm64(), &other).unwrap();
     let layers = &resolved.images[0].layers;
     assert!(layers.iter().all(|layer| !other.has_blob(&layer.digest)));
-    client.layer(&to, &layers[1], &other).unwrap();
+    client.layer(&to, &layers[1], &other, &|_| {}).unwrap();
     let there: Vec<bool> = layers.iter().map(|layer| other.has_blob(&layer.digest)).collect();
     assert_eq!(there, [false, true, false]);
     other.complete(&resolved.images[0], &client).unwrap();

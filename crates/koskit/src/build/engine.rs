@@ -9,7 +9,7 @@ use crate::build::epoch::dated;
 use crate::build::events::Events;
 use crate::build::failure;
 use crate::names;
-use crate::registry::Connection;
+use crate::registry::Layers;
 use anyhow::Result;
 use koskit_buildkit::{Cache, Client, Credentials};
 use koskit_frontend::{Build, ImageConfig};
@@ -75,9 +75,8 @@ pub struct Made {
 }
 
 impl Engine {
-    /// Makes an engine ready: the one in this process, which fetches layers of images where it
-    /// needs them, or the builder that is named. The first enters namespaces, and so comes before
-    /// any thread.
+    /// Makes an engine ready: the one in this process, or the builder that is named. The first
+    /// enters namespaces, and so comes before any thread.
     ///
     /// # Errors
     /// The machine lacks what it needs, or the builder cannot be talked to.
@@ -87,7 +86,6 @@ impl Engine {
             return Ok(Self::Remote { client, store: store.clone(), allow });
         }
         let solver = Solver::new(store.clone(), names::cache()?)?;
-        let solver = solver.with_fetch(Arc::new(Connection::default().client()));
         Ok(Self::Embedded { solver: Box::new(solver), store: store.clone() })
     }
 
@@ -150,6 +148,7 @@ impl Engine {
                 let events = Events::new(&graph, progress);
                 let options = koskit_solver::Options::default();
                 let tell = |event| events.tell(&event);
+                let solver = solver.as_ref().clone().with_fetch(Arc::new(Layers::new(progress)));
                 match solver.solve(&graph, inputs, &options, &tell) {
                     Ok(solved) => {
                         events.done();
@@ -192,7 +191,8 @@ fn embedded(
         ..koskit_solver::Options::default()
     };
     let imports = caches::import(request.cache_from, store, request.platform, progress);
-    let solver = solver.clone().with_imports(imports);
+    let layers = Arc::new(Layers::new(progress));
+    let solver = solver.clone().with_imports(imports).with_fetch(layers);
     let events = Events::new(&graph, progress);
     let tell = |event| events.tell(&event);
     let solved = match solver.solve_recorded(&graph, request.inputs, &options, &tell) {

@@ -6,8 +6,8 @@ use crate::build::annotations::{self, Annotation, Place};
 use crate::build::attest::Told;
 use crate::build::engine::Made;
 use crate::build::outputs::{Dest, Kind, Output};
-use crate::registry::Blobs;
-use anyhow::{Context as _, Result, anyhow, bail};
+use crate::registry::{Blobs, Layers};
+use anyhow::{Context as _, Result, bail};
 use koskit_image::oci::Descriptor;
 use koskit_image::{
     Annotations, Archive, Export, Form, Image, Layer, RootFs, Store, Variant, replace_file,
@@ -190,7 +190,7 @@ impl Exporter<'_> {
     }
 
     fn complete(&self, layers: &[Layer]) -> Result<()> {
-        complete(self.store, self.client, layers)
+        Layers::new(self.progress).complete(self.store, layers)
     }
 
     fn output(&self, built: &[Built], output: &Output, step: &Step<'_>) -> Result<()> {
@@ -274,19 +274,6 @@ impl Exporter<'_> {
         drop(step.task(&format!("pushing manifest for {name}@{digest}")));
         Ok(())
     }
-}
-
-/// Fetches layers that are not here.
-///
-/// # Errors
-/// One cannot be had.
-pub fn complete(store: &Store, client: &Client, layers: &[Layer]) -> Result<()> {
-    for layer in layers.iter().filter(|layer| !store.has_blob(&layer.digest)) {
-        let from = store.source_of(&layer.digest);
-        let from = from.ok_or_else(|| anyhow!("the layer {} is not in the store", layer.digest))?;
-        client.layer(&from, layer, store)?;
-    }
-    Ok(())
 }
 
 /// The configuration as it is written.
