@@ -101,7 +101,7 @@ fn resolving_fetches_no_layers_and_each_can_be_fetched_later() {
     client.layer(&to, &layers[1], &other, &|_| {}).unwrap();
     let there: Vec<bool> = layers.iter().map(|layer| other.has_blob(&layer.digest)).collect();
     assert_eq!(there, [false, true, false]);
-    other.complete(&resolved.images[0], &client).unwrap();
+    other.complete(&resolved.images[0].layers, &client).unwrap();
     assert!(is_whole(&other, &resolved.images[0]));
 
     // An image on such a base is pushed, although the base was never here.
