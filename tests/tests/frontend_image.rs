@@ -2,13 +2,16 @@
 //! registry on 127.0.0.1, makes images for seL4.
 
 use koskit_tests::registry::Registry;
-use koskit_tests::{Docker, Home, Said, koskit, root, skip};
+use koskit_tests::{Docker, Home, Said, koskit, program, root, skip};
 use serde_json::Value;
 use std::process::Command;
 use std::sync::OnceLock;
 
 /// The SDK's image, which examples/hello begins with.
 const SDK: &str = "kos/dev-c-aarch64-kos-linux-musl";
+
+/// A program of the tests that is made of assembler alone.
+const PROGRAM: &str = "faults";
 
 /// A registry with the frontend's image and those of the SDK, and a home that has them, too.
 struct World {
@@ -85,6 +88,11 @@ impl World {
         let output = format!("--output=type=image,name={},push=true", self.registry.name(name));
         let said = self.docker(&[&[output.as_str(), "--provenance=false"], words].concat());
         assert_eq!(said.code, 0, "{words:?}:\n{}", said.stderr);
+        self.config(name)
+    }
+
+    /// The configuration of an image of the registry.
+    fn config(&self, name: &str) -> Value {
         let image = format!("docker://{}", self.registry.name(name));
         let words = ["inspect", "--config", "--tls-verify=false", "--override-arch=arm64", &image];
         let config = self.docker.peers().must("skopeo", &words).stdout;
@@ -137,12 +145,23 @@ fn plain_docker_builds_the_talks_hello_for_sel4() {
 #[test]
 fn a_dockerfile_names_its_frontend_and_gets_the_toolchain() {
     let Some(world) = World::get() else { return };
-    if world.home.inspect(SDK)["Config"]["Labels"]["com.koskit.sdk.mount"].is_null() {
-        return skip("the SDK's image is an old one; run ./x sdk");
-    }
-    world.home.write("c/hello.c", "int main(void) { return 7; }\n");
-    world.home.write("c/unused", "x");
-    world.home.write("c/.dockerignore", "unused\n");
+    // A toolchain by its label, whose compiler has one program for everybody.
+    let home = &world.home;
+    let sdk = "\
+FROM kos/busybox
+COPY cc program /bin/
+ENV CC=/opt/kos/sdk/bin/cc
+LABEL com.koskit.sdk.mount=/opt/kos/sdk
+";
+    home.write("sdk/Dockerfile", sdk);
+    home.write("sdk/cc", "#!/bin/sh\ncp /opt/kos/sdk/bin/program \"$2\"\n");
+    std::fs::copy(program(PROGRAM), home.path().join("sdk/program")).unwrap();
+    let compiler = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(home.path().join("sdk/cc"), compiler).unwrap();
+    let name = world.registry.name("stand-in");
+    home.must(&["build", "--platform", host(), "--sel4=false", "-t", &name, "sdk"]);
+    home.must(&["push", &name]);
+
     let text = "\
 FROM --platform=$BUILDPLATFORM kos/busybox AS build
 COPY . /src
@@ -152,11 +171,20 @@ COPY --from=build /hello /
 LABEL com.koskit.app.spec.heap_pages=77
 ENTRYPOINT [\"/hello\"]
 ";
-    world.home.write("c/Dockerfile", &with_syntax(world, text));
-    let config = world.built("c", &["c"]);
+    home.write("c/hello.c", "int main(void) { return 7; }\n");
+    home.write("c/unused", "x");
+    home.write("c/.dockerignore", "unused\n");
+    home.write("c/Dockerfile", &with_syntax(world, text));
+    let output = format!("--output=type=image,name={},push=true", world.registry.name("c"));
+    let words = [output.as_str(), "--provenance=false", "c"];
+    let said = world.docker_with_sdk("stand-in", &words);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let config = world.config("c");
     let labels = &config["config"]["Labels"];
     assert_eq!(labels["com.koskit.app.spec.heap_pages"], "77");
     assert!(labels["com.koskit.app.spec.ut_large_page"].is_string(), "{labels}");
+    // The toolchain is in neither configuration nor history.
+    assert!(!config.to_string().contains("/opt/kos"), "{config:#}");
 }
 
 #[test]
