@@ -73,10 +73,15 @@ impl World {
 
     /// `docker buildx build` in the home, which is told of the SDK's images by their names.
     fn docker(&self, words: &[&str]) -> Said {
-        let context = |name: &str| {
-            format!("--build-context={name}=docker-image://{}", self.registry.name(name))
+        self.docker_with_sdk(SDK, words)
+    }
+
+    /// The same, where an image of the registry is the SDK's.
+    fn docker_with_sdk(&self, image: &str, words: &[&str]) -> Said {
+        let context = |name: &str, image: &str| {
+            format!("--build-context={name}=docker-image://{}", self.registry.name(image))
         };
-        let (sdk, busybox) = (context(SDK), context("kos/busybox"));
+        let (sdk, busybox) = (context(SDK, image), context("kos/busybox", "kos/busybox"));
         let all =
             [&["buildx", "build", "--progress=plain", "--network=none", &sdk, &busybox], words]
                 .concat();

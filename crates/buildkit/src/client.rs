@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{
-    CacheOptions, CacheOptionsEntry, Exporter, ListWorkersRequest, SolveRequest, StatusRequest,
+    Exporter, ListWorkersRequest, SolveRequest, StatusRequest,
 };
 use koskit_image::{Compression, Layer, Store};
 use koskit_llb::{Graph, Inputs, Platform, Reference, pb};
@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 
 use crate::Error;
 use crate::address::Address;
+use crate::caches::{self, Caches};
 use crate::failure;
 use crate::relocate::{self, Relocated, relocate};
 use crate::session::{Failures, Layout, Receiver, Services, Session, random_id};
@@ -47,7 +48,8 @@ pub struct Client {
 pub struct Request {
     /// What it takes from here. Nothing else of this machine can the server have.
     pub inputs: Inputs,
-    /// Caches to begin with: type and attributes, as docker's `--cache-from` has them.
+    /// Caches to begin with: type and attributes, as docker's `--cache-from` has them. One of the
+    /// type `local` has the `digest` of its manifest.
     pub cache_from: Vec<Cache>,
     /// Caches to write, as docker's `--cache-to` has them.
     pub cache_to: Vec<Cache>,
@@ -61,10 +63,10 @@ pub struct Request {
     pub credentials: Option<Credentials>,
 }
 
-/// A cache that a server can read or write itself.
+/// A cache to read or to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cache {
-    /// `registry`, `inline`, `s3` and others that the server knows.
+    /// `registry`, `inline`, `local`, and others that the server knows.
     pub kind: String,
     /// `ref=…`, `mode=max` and others.
     pub attributes: BTreeMap<String, String>,
@@ -89,6 +91,9 @@ pub struct Solved {
     /// How many of the layers came with the base image, as far as the store knows it: the first
     /// ones.
     pub base: usize,
+    /// The records of a cache of the type `inline`, in base64, for the configuration of an image
+    /// of these layers.
+    pub inline_cache: Option<String>,
     /// What the server says of what it has written.
     pub response: HashMap<String, String>,
 }
@@ -156,18 +161,16 @@ impl Client {
         let relocated = relocate(definition, store);
         let failures = Failures::default();
         let receiver = Receiver::new(store.clone(), failures.clone());
-        let services =
+        let caches = Caches::new(request)?;
+        let mut services =
             services(request, &graph, &relocated, store, receiver.clone(), failures.clone())?;
+        services.layouts.extend(caches.layouts.clone());
         let message = SolveRequest {
             r#ref: random_id(),
             definition: Some(relocated.definition.clone()),
             exporters: vec![exporter(request, base.map(|image| image.config_json))],
             entitlements: request.allow.clone(),
-            cache: Some(CacheOptions {
-                imports: caches(&request.cache_from),
-                exports: caches(&request.cache_to),
-                ..CacheOptions::default()
-            }),
+            cache: Some(caches.options.clone()),
             ..SolveRequest::default()
         };
         let solved = self.runtime.block_on(self.run(message, services, &graph, tell));
@@ -176,13 +179,16 @@ impl Client {
             return Err(failure);
         }
         let response = solved?;
+        caches.finish(&response)?;
         let image = receiver.take();
         let image = image.ok_or_else(|| Error::Result("it sent nothing at all".into()))?;
         let changed: Vec<bool> =
             image.layers.iter().map(|layer| layer.diff_id.as_str() != EMPTY).collect();
         let base = changed.iter().take(base_layers).filter(|changed| **changed).count();
+        let inline_cache = caches::inline(&image.config_json, &changed);
         let kept = image.layers.into_iter().zip(&changed).filter(|(_, changed)| **changed);
-        Ok(Solved { layers: kept.map(|(layer, _)| layer).collect(), changed, base, response })
+        let layers = kept.map(|(layer, _)| layer).collect();
+        Ok(Solved { layers, changed, base, inline_cache, response })
     }
 
     async fn run(
@@ -279,14 +285,6 @@ fn exporter(request: &Request, base: Option<serde_json::Value>) -> Exporter {
     Exporter { r#type: "oci".to_owned(), attrs }
 }
 
-fn caches(caches: &[Cache]) -> Vec<CacheOptionsEntry> {
-    let entry = |cache: &Cache| CacheOptionsEntry {
-        r#type: cache.kind.clone(),
-        attrs: cache.attributes.clone().into_iter().collect(),
-    };
-    caches.iter().map(entry).collect()
-}
-
 /// All that the server may ask for.
 fn services(
     request: &Request,
@@ -305,11 +303,12 @@ fn services(
     }
     let mut layouts: BTreeMap<String, Layout> = BTreeMap::new();
     for (name, path) in &inputs.oci_layouts {
-        layouts.insert(name.clone(), Layout { path: path.clone(), only: None });
+        layouts.insert(name.clone(), Layout { path: path.clone(), only: None, writable: false });
     }
     if !relocated.blobs.is_empty() {
         let only = Some(relocated.blobs.clone());
-        layouts.insert(relocate::STORE.into(), Layout { path: store.path().to_owned(), only });
+        let path = store.path().to_owned();
+        layouts.insert(relocate::STORE.into(), Layout { path, only, writable: false });
     }
     Ok(Services {
         directories: inputs.local.clone(),

@@ -83,6 +83,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A cache that cannot be read or written as it was asked for.
+    #[error("cannot use the build cache: {0}")]
+    Cache(String),
     /// What the server sent is no image.
     #[error("the builder sent no image that can be read: {0}")]
     Result(String),

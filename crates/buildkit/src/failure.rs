@@ -32,6 +32,19 @@ pub(crate) fn of_call(status: &Status, address: &Address) -> Error {
              (\"features\": {\"containerd-snapshotter\": true} in its daemon.json)",
         );
     }
+    // A docker daemon that keeps images by itself writes caches within images alone.
+    for (words, what) in
+        [("unknown cache exporter: ", "write"), ("unknown cache importer: ", "read")]
+    {
+        if let Some((_, kind)) = message.split_once(words) {
+            let kind = kind.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+            return lacks(&format!(
+                "it does not {what} caches of the type {kind}; let a docker daemon keep its \
+                 images in containerd (\"features\": {{\"containerd-snapshotter\": true}} in its \
+                 daemon.json), or use another builder"
+            ));
+        }
+    }
     if let Some((_, what)) = message.split_once("entitlement ") {
         if let Some(what) = what.split(' ').next().filter(|_| message.contains("not allowed")) {
             return Error::Step {
@@ -70,6 +83,8 @@ mod tests {
         assert!(exporter.contains("containerd-snapshotter"), "{exporter}");
         let entitlement = error(Code::Unknown, "entitlement network.host is not allowed");
         assert!(entitlement.ends_with("--allow network.host"), "{entitlement}");
+        let cache = error(Code::Unknown, "unknown cache exporter: \"local\"");
+        assert!(cache.contains("does not write caches of the type local;"), "{cache}");
         let call = error(Code::Unimplemented, "unknown service");
         assert!(call.contains("no BuildKit server"), "{call}");
     }

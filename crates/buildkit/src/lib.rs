@@ -15,6 +15,7 @@
 //!    store as it comes.
 
 mod address;
+mod caches;
 mod client;
 mod error;
 mod failure;

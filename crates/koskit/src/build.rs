@@ -239,6 +239,8 @@ impl Session<'_> {
             network: arguments.network,
             extra_hosts: arguments.add_host.clone(),
             shm_size: arguments.shm_size.map_or(0, |bytes| bytes as i64),
+            ulimits: arguments.ulimit.clone(),
+            cgroup_parent: arguments.cgroup_parent.clone().unwrap_or_default(),
             multi_platform: arguments.platform.len() > 1,
             ..koskit_frontend::Options::default()
         })

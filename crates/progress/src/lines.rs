@@ -45,7 +45,7 @@ struct Shown {
     number: usize,
     tasks: HashMap<String, (Instant, bool)>,
     warnings: usize,
-    ended: bool,
+    ended: Option<State>,
 }
 
 impl Lines {
@@ -108,7 +108,7 @@ impl Lines {
         let known =
             self.shown.entry(index).or_insert_with(|| Shown { number: next, ..Shown::default() });
         let number = known.number;
-        if known.ended && state.is_end() && trace.steps[index].waiting.is_empty() {
+        if known.ended == Some(state) && trace.steps[index].waiting.is_empty() {
             return;
         }
         if self.current != Some(index) {
@@ -140,7 +140,7 @@ impl Lines {
             _ => format!("DONE {}", seconds(step.duration(Time::now()))),
         };
         text.push_str(&format!("#{number} {end}\n"));
-        shown.ended = true;
+        shown.ended = Some(state);
         self.current = None;
     }
 }

@@ -1,6 +1,7 @@
 //! The service that hands over blobs of OCI layouts: containerd's
-//! `containerd.services.content.v1.Content`, as far as BuildKit's `oci-layout://` sources call
-//! it. Images of our own store get to a server this way, too.
+//! `containerd.services.content.v1.Content`, as far as BuildKit calls it for its `oci-layout://`
+//! sources and for caches of the type `local`. Images of our own store get to a server this way,
+//! too. Only the directory of a cache that is to be written takes blobs (`write`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -16,9 +17,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataMap;
-use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
-use tonic::{Request, Response, Status};
+use tonic::server::{Grpc, NamedService, ServerStreamingService, StreamingService, UnaryService};
+use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
+
+mod write;
+
+use write::{WriteContentRequest, Written};
 
 /// Bytes of a blob in one message.
 const CHUNK: usize = 256 << 10;
@@ -29,6 +34,8 @@ pub(crate) struct Layout {
     pub path: PathBuf,
     /// Only these, where the directory also has what is none of a build's business.
     pub only: Option<BTreeSet<Digest>>,
+    /// Whether the server may add blobs.
+    pub writable: bool,
 }
 
 /// The layouts that a server may read, by the ID of their store.
@@ -80,12 +87,18 @@ impl Content {
         Self(Arc::new(layouts))
     }
 
+    /// The layout that a call is about.
+    fn layout(&self, metadata: &MetadataMap) -> Result<&Layout, Status> {
+        let store = metadata.get("buildkit-attachable-store-id");
+        // A path need not be ASCII.
+        let store = store.map(|id| String::from_utf8_lossy(id.as_bytes())).unwrap_or_default();
+        let layout = self.0.get(store.strip_prefix("oci:").unwrap_or(&store));
+        layout.ok_or_else(|| Status::not_found(format!("no OCI layout {store:?}")))
+    }
+
     /// Opens a blob.
     fn open(&self, metadata: &MetadataMap, digest: &str) -> Result<(File, u64), Status> {
-        let store = metadata.get("buildkit-attachable-store-id").and_then(|id| id.to_str().ok());
-        let store = store.unwrap_or_default();
-        let layout = self.0.get(store.strip_prefix("oci:").unwrap_or(store));
-        let layout = layout.ok_or_else(|| Status::not_found(format!("no OCI layout {store:?}")))?;
+        let layout = self.layout(metadata)?;
         let missing = || Status::not_found(format!("no blob {digest}"));
         let digest: Digest = digest.parse().map_err(|_| missing())?;
         if layout.only.as_ref().is_some_and(|only| !only.contains(&digest)) {
@@ -172,6 +185,25 @@ impl ServerStreamingService<ReadContentRequest> for ReadMethod {
     }
 }
 
+struct WriteMethod(Content);
+
+impl StreamingService<WriteContentRequest> for WriteMethod {
+    type Response = write::WriteContentResponse;
+    type ResponseStream = Written;
+    type Future = Future<Response<Written>>;
+
+    fn call(&mut self, request: Request<Streaming<WriteContentRequest>>) -> Self::Future {
+        let content = self.0.clone();
+        Box::pin(async move {
+            let layout = content.layout(request.metadata())?;
+            if !layout.writable {
+                return Err(Status::permission_denied("blobs of this layout can only be read"));
+            }
+            Ok(Response::new(write::write(layout.path.clone(), request.into_inner())))
+        })
+    }
+}
+
 impl NamedService for Content {
     const NAME: &'static str = "containerd.services.content.v1.Content";
 }
@@ -198,7 +230,10 @@ impl Service<http::Request<Body>> for Content {
                     let mut grpc = Grpc::new(ProstCodec::default());
                     grpc.server_streaming(ReadMethod(content), request).await
                 }
-                _ => Status::unimplemented("blobs can only be read").into_http(),
+                "Write" => {
+                    Grpc::new(ProstCodec::default()).streaming(WriteMethod(content), request).await
+                }
+                _ => Status::unimplemented("blobs can only be read and written").into_http(),
             })
         })
     }
@@ -217,7 +252,7 @@ mod tests {
             std::fs::write(blobs.join(Digest::of(text.as_bytes()).hex()), text).unwrap();
         }
         let only = Some(BTreeSet::from([Digest::of(b"a")]));
-        let layout = |only| Layout { path: folder.path().into(), only };
+        let layout = |only| Layout { path: folder.path().into(), only, writable: false };
         let layouts = [("all".to_owned(), layout(None)), ("some".to_owned(), layout(only))];
         let content = Content::new(BTreeMap::from(layouts));
         let size = |store: &str, digest: &str| {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use koskit_buildkit::{Client, Error, Request, Solved};
+use koskit_buildkit::{Cache, Client, Error, Request, Solved};
 use koskit_dockerfile::Source;
 use koskit_frontend::{BaseImage, Build, Context, ImageResolver, Options, ResolveError, convert};
 use koskit_image::Store;
@@ -228,6 +228,37 @@ fn a_server_by_itself_is_a_builder() {
     let solved = project.solve(&client, "FROM scratch\nCOPY file /\n").unwrap();
     assert_eq!(project.files(&solved)["file"], b"x");
     assert_eq!(project.solve(&client, "FROM scratch\n").unwrap(), Solved::default());
+}
+
+#[test]
+fn a_server_by_itself_writes_a_cache_here_and_begins_with_it() {
+    let docker = docker!();
+    let mut project = Project::new();
+    let socket = project.home.path().join("buildkitd.sock");
+    let proxy = Proxy::buildkitd(docker.socket(), &socket);
+    let client = Client::connect(&proxy.builder).unwrap();
+    let directory = project.home.path().join("kept");
+    let cache = |key: &str, more: &[(&str, &str)]| {
+        let path = directory.display().to_string();
+        let more = more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let attributes = more.chain([(key.to_owned(), path)]).collect();
+        vec![Cache { kind: "local".into(), attributes }]
+    };
+    project.request.cache_to =
+        cache("dest", &[("tag", "other"), ("image-manifest", "false"), ("compression", "zstd")]);
+    let dockerfile = "FROM kos/busybox\nRUN --network=none echo a cache >/a\n";
+    project.solve(&client, dockerfile).unwrap();
+    let index = std::fs::read(directory.join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let entry = &index["manifests"][0];
+    assert_eq!(entry["annotations"]["org.opencontainers.image.ref.name"], "other");
+    assert_eq!(entry["mediaType"], "application/vnd.oci.image.index.v1+json");
+    project.request.cache_to = Vec::new();
+    project.request.cache_from = cache("src", &[("digest", entry["digest"].as_str().unwrap())]);
+    project.solve(&client, dockerfile).unwrap();
+    let told = project.told.borrow();
+    let read = told.vertexes.iter().find(|told| told.name.starts_with("importing cache manifest"));
+    assert!(read.is_some_and(|read| read.error.is_empty()), "{:#?}", told.vertexes);
 }
 
 #[test]

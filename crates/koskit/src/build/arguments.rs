@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use koskit_buildkit::Cache;
 use koskit_llb::pb::NetMode;
-use koskit_llb::{Platform, Reference};
+use koskit_llb::{Platform, Reference, pb};
 use koskit_progress as progress;
 use std::path::PathBuf;
 
@@ -90,9 +90,12 @@ pub struct Arguments {
     /// The size of /dev/shm, as 64m
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub shm_size: Option<u64>,
-    /// Limits, which koskit's builder has none of
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", hide = true)]
-    pub ulimit: Vec<String>,
+    /// A limit of commands, as nofile=1024; only BuildKit servers set any
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = values::ulimit)]
+    pub ulimit: Vec<pb::Ulimit>,
+    /// The control group of commands; only BuildKit servers put them into one
+    #[arg(long, value_name = "CGROUP")]
+    pub cgroup_parent: Option<String>,
     /// What commands may do besides: security.insecure, network.host
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub allow: Vec<String>,
@@ -238,7 +241,19 @@ impl Arguments {
             return Ok(outputs);
         }
         if let Some(limit) = self.ulimit.first() {
-            bail!("--ulimit {limit} cannot be had: koskit's builder sets no limits");
+            bail!(
+                "--ulimit {}={}:{} cannot be had: koskit's builder sets no limits; a BuildKit \
+                 server does, by --builder",
+                limit.name,
+                limit.soft,
+                limit.hard
+            );
+        }
+        if let Some(group) = self.cgroup_parent.as_ref().filter(|group| !group.is_empty()) {
+            bail!(
+                "--cgroup-parent {group} cannot be had: koskit's builder has no control groups; a \
+                 BuildKit server does, by --builder"
+            );
         }
         for entitlement in &self.allow {
             match entitlement.as_str() {

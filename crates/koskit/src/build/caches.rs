@@ -1,5 +1,6 @@
-//! Build caches of other places, for the engine in this process.
+//! Build caches of other places, for the engine in this process and for BuildKit servers.
 
+use crate::build::layout;
 use crate::registry::{Blobs, Connection};
 use anyhow::{Context as _, Result, anyhow, bail};
 use koskit_buildkit::Cache;
@@ -57,21 +58,60 @@ fn one(cache: &Cache, store: &Store, platform: &Platform) -> Result<Option<Impor
     }
 }
 
+/// Caches to begin with, for a server: those in directories here with the digests of their tags.
+/// One that is not there is told and passed over, as a build does without it.
+pub fn of_server(caches: &[Cache], progress: &Progress) -> Vec<Cache> {
+    let found = |cache: &Cache| {
+        if cache.kind != "local" || !field(cache, "digest").is_empty() {
+            return Some(cache.clone());
+        }
+        let name = format!("importing cache from client directory {}", field(cache, "src"));
+        let find = || -> Result<Cache> {
+            let text = format!("{}:{}", required(cache, "src")?, tag(cache));
+            let (_, digest) = layout::find(&text)?;
+            let mut attributes = cache.attributes.clone();
+            attributes.insert("digest".into(), digest.to_string());
+            Ok(Cache { attributes, ..cache.clone() })
+        };
+        progress.step(&name, |_| find().map_err(|error| anyhow!("{error:#}"))).ok()
+    };
+    caches.iter().filter_map(found).collect()
+}
+
+/// Caches that a server shall write.
+///
+/// # Errors
+/// One lacks what says where it is. What kinds there are is the server's to say.
+pub fn for_server(caches: &[Cache]) -> Result<Vec<Cache>> {
+    for cache in caches {
+        check_place(cache)?;
+    }
+    Ok(caches.to_vec())
+}
+
 /// What kinds of caches there are to be written.
 ///
 /// # Errors
 /// One of them is none, or lacks what says where it is.
 pub fn check(caches: &[Cache]) -> Result<()> {
     for cache in caches {
-        match cache.kind.as_str() {
-            "local" => drop(required(cache, "dest")?),
-            "registry" => drop(required(cache, "ref")?.parse::<Reference>()?),
-            "inline" => {}
-            other => bail!("there is no cache of type {other:?}, only local, registry and inline"),
+        check_place(cache)?;
+        if !matches!(cache.kind.as_str(), "local" | "registry" | "inline") {
+            let kind = &cache.kind;
+            bail!("there is no cache of type {kind:?}, only local, registry and inline");
         }
         if !matches!(field(cache, "mode"), "" | "min" | "max") {
             bail!("mode={} of a cache is neither min nor max", field(cache, "mode"));
         }
+    }
+    Ok(())
+}
+
+fn check_place(cache: &Cache) -> Result<()> {
+    match cache.kind.as_str() {
+        "local" => drop(required(cache, "dest")?),
+        "registry" => drop(required(cache, "ref")?.parse::<Reference>()?),
+        _ => {}
     }
     Ok(())
 }

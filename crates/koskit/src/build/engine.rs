@@ -114,8 +114,8 @@ impl Engine {
                 let (definition, source) = (&request.build.definition, &request.build.source);
                 let asked = koskit_buildkit::Request {
                     inputs: request.inputs.clone(),
-                    cache_from: request.cache_from.to_vec(),
-                    cache_to: request.cache_to.to_vec(),
+                    cache_from: caches::of_server(request.cache_from, progress),
+                    cache_to: caches::for_server(request.cache_to)?,
                     allow: allow.clone(),
                     epoch: request.epoch,
                     compression: request.compression,
@@ -123,8 +123,9 @@ impl Engine {
                 };
                 // That no result is taken as known is in the graph already.
                 match client.solve(definition, &asked, store, &|status| progress.update(&status)) {
-                    Ok(koskit_buildkit::Solved { layers, changed, base, .. }) => {
-                        Ok(made(request, Solved { layers, changed, base }))
+                    Ok(koskit_buildkit::Solved { layers, changed, base, inline_cache, .. }) => {
+                        let solved = Solved { layers, changed, base };
+                        Ok(Made { inline_cache, ..made(request, solved) })
                     }
                     Err(error) => Err(failure::of_remote(error, &graph, source)),
                 }

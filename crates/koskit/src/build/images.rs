@@ -43,6 +43,21 @@ impl<'a> Images<'a> {
         Self { layouts, ..self }
     }
 
+    /// The digest of what a name stands for, as BuildKit has it in its graphs: that of the index,
+    /// where there is one that this image is in.
+    fn named(&self, name: &Reference, image: &Image) -> Option<Digest> {
+        let digest = match name.digest() {
+            Some(digest) => digest.clone(),
+            None => {
+                let named = self.store.find(&name.clone().tagged()).ok()??;
+                named.digest().as_ref().parse().ok()?
+            }
+        };
+        let known = name.clone().with_digest(digest.clone());
+        let found = self.store.resolve(&known, &image.platform).ok()?;
+        (found.digest() == image.digest()).then_some(digest)
+    }
+
     fn image(&self, name: &Reference, platform: &Platform) -> anyhow::Result<Image> {
         let here = self.store.resolve(name, platform);
         let asks = match &here {
@@ -85,7 +100,8 @@ impl ImageResolver for Images<'_> {
     fn resolve(&self, name: &Reference, platform: &Platform) -> Result<BaseImage, ResolveError> {
         let image = self.image(name, platform)?;
         let config = serde_json::from_value(image.config_json.clone())?;
-        Ok(BaseImage { digest: image.digest(), config })
+        let digest = self.named(name, &image).unwrap_or_else(|| image.digest());
+        Ok(BaseImage { digest, config })
     }
 
     fn resolve_layout(

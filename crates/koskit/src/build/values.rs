@@ -2,7 +2,7 @@
 
 use crate::build::fields::{fields, pairs};
 use koskit_buildkit::Cache;
-use koskit_llb::pb::NetMode;
+use koskit_llb::pb::{NetMode, Ulimit};
 use std::collections::BTreeMap;
 
 /// The network of commands.
@@ -50,6 +50,41 @@ pub fn cache(text: &str) -> Result<Cache, String> {
     }
 }
 
+/// The names of limits, as setrlimit(2) has them.
+const LIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// A limit of a command: `NAME=SOFT[:HARD]`, where -1 is none and one number is both.
+pub fn ulimit(text: &str) -> Result<Ulimit, String> {
+    let wrong = || format!("invalid ulimit: {text:?}, expected NAME=SOFT[:HARD]");
+    let (name, numbers) = text.split_once('=').ok_or_else(wrong)?;
+    if !LIMITS.contains(&name) {
+        return Err(format!("invalid ulimit type: {name:?}, there are {}", LIMITS.join(", ")));
+    }
+    let (soft, hard) = numbers.split_once(':').unwrap_or((numbers, numbers));
+    let number = |text: &str| text.parse::<i64>().ok().filter(|&n| n >= -1).ok_or_else(wrong);
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    if hard != -1 && (soft > hard || soft == -1) {
+        return Err(format!("ulimit soft limit must be at most the hard limit: {soft} > {hard}"));
+    }
+    Ok(Ulimit { name: name.to_owned(), soft, hard })
+}
+
 /// A number of bytes with a binary unit, as `64m`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("invalid size: {text:?}, expected a number and b, k, m or g");
@@ -89,6 +124,18 @@ mod tests {
         let sizes = ["64", "64b", "2k", "1.5m", "1GB", "1 MiB"].map(|text| bytes(text).unwrap());
         assert_eq!(sizes, [64, 64, 2048, 3 << 19, 1 << 30, 1 << 20]);
         assert!(["", "m", "-1", "1x", "1e30g"].iter().all(|text| bytes(text).is_err()));
+    }
+
+    #[test]
+    fn a_limit_has_a_name_and_one_or_two_numbers() {
+        let limit = |text: &str| ulimit(text).map(|limit| (limit.name, limit.soft, limit.hard));
+        assert_eq!(limit("nofile=1:2").unwrap(), ("nofile".into(), 1, 2));
+        assert_eq!(limit("core=0").unwrap(), ("core".into(), 0, 0));
+        assert_eq!(limit("cpu=5:-1").unwrap(), ("cpu".into(), 5, -1));
+        for bad in ["nofile", "nofile=", "nofile=2:1", "nofile=-1:1", "x=1", "cpu=-2", "cpu=1:2:3"]
+        {
+            assert!(ulimit(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,0 +1,216 @@
+//! Caches that koskit and BuildKit share: in one server, and through directories, registries and
+//! images.
+
+use base64::Engine as _;
+use koskit_tests::registry::Registry;
+use koskit_tests::{Docker, Home, Said, skip};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+/// Who builds alone on the server, as others prune it.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A registry with a base image, a home, and a folder `context` in it.
+struct World {
+    docker: &'static Docker,
+    registry: Registry,
+    home: Home,
+    _alone: std::sync::MutexGuard<'static, ()>,
+}
+
+impl World {
+    /// With a Dockerfile whose `BASE` is the base image.
+    fn with(dockerfile: &str) -> Option<Self> {
+        let docker = Docker::shared().map_err(skip).ok()?;
+        let registry = Registry::start()?;
+        let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (sdk, home) = (Home::with_sdk(), Home::new());
+        let (store, base) = (sdk.store(), registry.name("base"));
+        let known = store.find(&"kos/busybox".parse().unwrap()).unwrap().expect("the SDK has it");
+        store.tag(&base.parse().unwrap(), &known).unwrap();
+        sdk.must(&["push", &base]);
+        home.write("context/Dockerfile", &dockerfile.replace("BASE", &base));
+        home.write("context/hello.txt", "hello\n");
+        home.write("context/folder/a", "a\n");
+        home.write("context/folder/sub/b", "b\n");
+        let world = Self { docker, registry, home, _alone: alone };
+        world.prune();
+        Some(world)
+    }
+
+    /// Lets the server forget all that it has built.
+    fn prune(&self) {
+        self.docker.must(&["buildx", "prune", "--all", "--force"]);
+    }
+
+    fn koskit(&self, words: &[&str]) -> Steps {
+        let common = ["build", "--progress=rawjson", "--platform", platform(), "context"];
+        Steps::of(self.home.koskit(&[&common[..], words].concat()))
+    }
+
+    /// Builds by koskit on the server.
+    fn remote(&self, words: &[&str]) -> Steps {
+        let builder = format!("docker://{}", self.docker.socket().display());
+        self.koskit(&[&["--builder", &builder][..], words].concat())
+    }
+
+    /// Builds by docker itself.
+    fn docker(&self, words: &[&str]) -> Steps {
+        let common = [
+            "buildx",
+            "build",
+            "--progress=rawjson",
+            "--provenance=false",
+            "--platform",
+            platform(),
+        ];
+        let output = ["--output=type=cacheonly", "context"];
+        let output = match words.iter().any(|word| word.contains("push=true")) {
+            true => &output[1..],
+            false => &output[..],
+        };
+        let words = [&common[..], output, words].concat();
+        Steps::of(Said::of(self.docker.command(self.home.path(), &words).output().unwrap()))
+    }
+
+    /// Another file than before.
+    fn change(&self) {
+        self.home.write("context/hello.txt", "hello again\n");
+    }
+}
+
+fn platform() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" }
+}
+
+/// The steps of a build, as `--progress=rawjson` tells them.
+#[derive(Debug)]
+struct Steps {
+    /// The instructions that were done.
+    done: BTreeSet<String>,
+    /// Those whose result was known, and those that nobody asked for as all after them was known.
+    cached: BTreeSet<String>,
+    said: String,
+}
+
+impl Steps {
+    fn of(said: Said) -> Self {
+        assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
+        let mut steps = Self { done: BTreeSet::new(), cached: BTreeSet::new(), said: said.stderr };
+        let mut all: BTreeMap<String, (String, bool)> = BTreeMap::new();
+        for line in steps.said.lines() {
+            let status: Value = serde_json::from_str(line).unwrap_or_default();
+            for vertex in status["vertexes"].as_array().into_iter().flatten() {
+                let (digest, name) = (vertex["digest"].to_string(), vertex["name"].as_str());
+                let step = all.entry(digest).or_default();
+                name.unwrap_or_default().clone_into(&mut step.0);
+                // What ends with an error here was stopped, as the build went well.
+                let known = vertex["cached"] == true || vertex["error"].is_string();
+                step.1 |= known;
+            }
+        }
+        for (name, known) in all.into_values() {
+            // `[build 2/3] RUN true`
+            let Some((_, what)) = name.split_once("] ") else { continue };
+            if ["RUN ", "COPY ", "ADD ", "WORKDIR "].iter().any(|word| what.starts_with(word)) {
+                let list = if known { &mut steps.cached } else { &mut steps.done };
+                list.insert(what.to_owned());
+            }
+        }
+        steps
+    }
+
+    /// All were known.
+    #[track_caller]
+    fn all_known(&self, count: usize) {
+        assert_eq!((self.done.len(), self.cached.len()), (0, count), "{}", self.said);
+    }
+
+    /// All had to be done.
+    #[track_caller]
+    fn all_done(&self, count: usize) {
+        assert_eq!((self.done.len(), self.cached.len()), (count, 0), "{}", self.said);
+    }
+}
+
+const DOCKERFILE: &str = "\
+FROM BASE AS build
+WORKDIR /work
+COPY hello.txt folder ./
+RUN --network=none tr a-z A-Z <hello.txt >loud.txt
+FROM BASE
+COPY --from=build /work/loud.txt /
+RUN --network=none cat loud.txt >/copy
+";
+
+#[test]
+fn what_docker_has_built_a_server_does_not_build_again_for_koskit_and_the_other_way_round() {
+    let Some(world) = World::with(DOCKERFILE) else { return };
+    world.docker(&[]).all_done(5);
+    world.remote(&["-t", "a"]).all_known(5);
+    world.change();
+    let steps = world.remote(&["-t", "b"]);
+    // An empty folder does not depend on the file.
+    assert_eq!((steps.done.len(), steps.cached.len()), (4, 1), "{}", steps.said);
+    world.docker(&[]).all_known(5);
+}
+
+#[test]
+fn a_server_writes_caches_that_it_and_others_begin_with() {
+    let Some(world) = World::with(DOCKERFILE) else { return };
+    let name = world.registry.name("cache");
+    let to = format!("type=registry,ref={name},mode=max");
+    let steps = world.remote(&["--cache-to", "type=local,dest=kept,mode=max", "--cache-to", &to]);
+    steps.all_done(5);
+    let from = format!("type=registry,ref={name}");
+    for cache in ["type=local,src=kept", &from] {
+        world.prune();
+        world.remote(&["--cache-from", cache]).all_known(5);
+        world.prune();
+        world.docker(&["--cache-from", cache]).all_known(5);
+    }
+    // One that is not there is said and passed over.
+    world.prune();
+    let steps = world.remote(&["--cache-from", "type=local,src=nowhere"]);
+    steps.all_done(5);
+    assert!(steps.said.contains("nowhere"), "{}", steps.said);
+    let builder = format!("docker://{}", world.docker.socket().display());
+    let words = ["build", "--builder", &builder, "--cache-to", "type=local", "context"];
+    let said = world.home.koskit(&words);
+    assert!(said.code != 0 && said.stderr.contains("dest=…"), "{}", said.stderr);
+}
+
+#[test]
+fn a_cache_within_an_image_is_not_lost_on_the_way_through_the_store() {
+    // With a step that leaves nothing, whose layer koskit leaves out.
+    let text = DOCKERFILE.replace(" >/copy", " >/copy\nRUN --network=none true");
+    let Some(world) = World::with(&text) else { return };
+    let name = world.registry.name("app");
+    world.remote(&["-t", &name, "--push", "--cache-to", "type=inline"]).all_done(6);
+    let config = world.home.inspect(&name);
+    assert_eq!(config["RootFS"]["Layers"].as_array().unwrap().len(), 3, "{config:#}");
+    let from = format!("type=registry,ref={name}");
+    world.prune();
+    let steps = world.remote(&["--cache-from", &from]);
+    // Those of the stage whose layers are not in the image are not needed.
+    assert_eq!(steps.done.len(), 0, "{}", steps.said);
+    world.prune();
+    let steps = world.docker(&["--cache-from", &from]);
+    assert_eq!(steps.done.len(), 0, "{}", steps.said);
+}
+
+#[test]
+fn limits_reach_the_commands_on_a_server_and_are_refused_here() {
+    let text = "FROM BASE\nRUN --network=none ulimit -n >/limit; echo \"files: $(cat /limit)\"\n";
+    let Some(world) = World::with(text) else { return };
+    let steps = world.remote(&["--ulimit", "nofile=77:99"]);
+    let line = "files: 77";
+    let logged = base64::engine::general_purpose::STANDARD.encode(line);
+    assert!(steps.said.contains(logged.trim_end_matches('=')), "{}", steps.said);
+    for refused in [["--ulimit", "nofile=77"], ["--cgroup-parent", "x"]] {
+        let said = world.home.koskit(&[&["build", "context"][..], &refused].concat());
+        assert!(said.stderr.contains(&format!("{} ", refused[0])), "{}", said.stderr);
+        assert!(said.stderr.contains("--builder"), "{}", said.stderr);
+    }
+}
