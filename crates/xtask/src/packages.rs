@@ -50,6 +50,7 @@ pub const TEST: &[Package] = &[
     ("cpio", "a stranger that reads the initrds we write"),
     ("docker-registry", "a registry to push to and pull from"),
     ("libarchive-tools", "another one, bsdtar"),
+    ("openssh-server", "serves repositories to git; it is not started as a service"),
     ("procps", "finds and ends what tests have started"),
     ("qemu-user-static", "runs rewritten programs without seL4, to compare"),
     ("skopeo", "a stranger that reads the images we write"),
@@ -69,10 +70,22 @@ pub fn install(groups: &[&[Package]]) -> Result<()> {
     for (name, why) in &missing {
         eprintln!("   {name:24} {why}");
     }
+    if missing.iter().any(|(name, _)| *name == "openssh-server") {
+        keep_ssh_from_serving()?;
+    }
     step("ask Debian which versions there are", || apt(&["update", "-qq"]))?;
     let mut words = vec!["install", "-y", "-qq", "--no-install-recommends"];
     words.extend(missing.iter().map(|(name, _)| *name));
     step("install them", || apt(&words))
+}
+
+/// Tests start an SSH server of their own. Debian would also start one for everybody: it does not
+/// where this file is.
+fn keep_ssh_from_serving() -> Result<()> {
+    let file = "/etc/ssh/sshd_not_to_be_run";
+    eprintln!("   {file} is made, so that nobody can log in; remove it to have the service");
+    let script = format!("mkdir -p /etc/ssh && touch {file}");
+    crate::host::run(as_root("sh")?.args(["-c", &script]))
 }
 
 fn installed(package: &str) -> bool {
@@ -82,15 +95,19 @@ fn installed(package: &str) -> bool {
         .is_ok_and(|output| output.stdout == b"installed")
 }
 
-fn apt(words: &[&str]) -> Result<()> {
+/// A program that runs as root, if need be by sudo.
+fn as_root(program: &str) -> Result<Command> {
     let id = Command::new("id").arg("-u").output().context("cannot ask who we are (id -u)")?;
-    let mut command = if id.stdout.trim_ascii() == b"0" {
-        Command::new("apt-get")
-    } else {
-        let mut command = Command::new("sudo");
-        command.args(["--preserve-env=DEBIAN_FRONTEND", "apt-get"]);
-        command
-    };
+    if id.stdout.trim_ascii() == b"0" {
+        return Ok(Command::new(program));
+    }
+    let mut command = Command::new("sudo");
+    command.args(["--preserve-env=DEBIAN_FRONTEND", program]);
+    Ok(command)
+}
+
+fn apt(words: &[&str]) -> Result<()> {
+    let mut command = as_root("apt-get")?;
     command.args(words).env("DEBIAN_FRONTEND", "noninteractive").env("NEEDRESTART_MODE", "a");
     // apt's own chatter is of no use unless it fails.
     let output = command.output().context("cannot start apt-get; koskit is built on Debian")?;

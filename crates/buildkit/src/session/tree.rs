@@ -34,6 +34,9 @@ pub(crate) struct Tree {
     /// The directories that included paths are in, as far as they have no `*`.
     prefixes: Vec<String>,
     exclude: Patterns,
+    /// The directories in which something may be taken back (`!`) of what is excluded, as far as
+    /// they have no `*`.
+    taken_back: Vec<String>,
 }
 
 /// Go's bits of a file's type and mode, which the protocol has.
@@ -75,6 +78,12 @@ impl Tree {
             include: if everything { None } else { Some(patterns(&include)?) },
             prefixes,
             exclude: patterns(&wanted.exclude)?,
+            taken_back: wanted
+                .exclude
+                .iter()
+                .filter_map(|line| line.trim().strip_prefix('!'))
+                .map(literal)
+                .collect(),
         })
     }
 
@@ -128,8 +137,8 @@ impl Tree {
             };
             let is_directory = metadata.is_dir();
             let inside_wanted = is_directory
-                && (!excluded || self.exclude.take_back())
-                && (wanted || self.include.is_none() || self.leads_to_wanted(&path));
+                && (!excluded || leads_to(&self.taken_back, &path))
+                && (wanted || self.include.is_none() || leads_to(&self.prefixes, &path));
             if !wanted && !inside_wanted {
                 continue;
             }
@@ -158,14 +167,6 @@ impl Tree {
             }
         }
         Ok(())
-    }
-
-    /// Whether an include pattern may match something in this directory.
-    fn leads_to_wanted(&self, directory: &Path) -> bool {
-        self.prefixes.iter().any(|prefix| {
-            let prefix = Path::new(prefix);
-            prefix.starts_with(directory) || directory.starts_with(prefix)
-        })
     }
 
     fn stat(&self, path: &Path, metadata: &fs::Metadata) -> io::Result<Stat> {
@@ -202,6 +203,14 @@ impl Tree {
             ..Stat::default()
         })
     }
+}
+
+/// Whether a directory is on the way to one of these, or in it.
+fn leads_to(prefixes: &[String], directory: &Path) -> bool {
+    prefixes.iter().any(|prefix| {
+        let prefix = Path::new(prefix.trim_start_matches('/'));
+        prefix.starts_with(directory) || directory.starts_with(prefix)
+    })
 }
 
 /// An error that says where.
@@ -368,5 +377,55 @@ mod tests {
         let mode = (1 << 23) | 0o755;
         assert_eq!(stats[0], ("link".into(), (1 << 27) | 0o777, 0, "x".into()));
         assert_eq!(stats[1], ("suid".into(), mode, 4, String::new()));
+    }
+
+    /// As root, who may read everything, becomes somebody else in a thread of its own.
+    fn as_nobody<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        use rustix::process::{Uid, geteuid};
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                if geteuid().is_root() {
+                    let nobody = Uid::from_raw(65534);
+                    rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+                }
+                work()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    #[test]
+    fn what_is_excluded_is_not_read_even_if_it_cannot_be() {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::PermissionsExt;
+        let root = root(&["a", "secret/key", "d/private/x", "d/y", "k/in/f"]);
+        let no_text = std::ffi::OsStr::from_bytes(b"d/private/\xff");
+        fs::write(root.path().join(no_text), "").unwrap();
+        let mode = |path: &str, mode| {
+            let path = root.path().join(path);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode("", 0o755);
+        ["a", "secret", "d/private"].into_iter().for_each(|path| mode(path, 0));
+        let listed = |exclude: &[&str], include: &[&str]| {
+            let wanted = wanted(include, exclude, &[]);
+            as_nobody(|| {
+                let mut paths = Vec::new();
+                let tree = Tree::open(root.path(), &wanted)?;
+                tree.walk(&mut |stat| {
+                    paths.push(stat.path);
+                    Ok(())
+                })?;
+                Ok::<_, io::Error>(paths)
+            })
+        };
+        let all = ["a", "secret", "d/private"];
+        assert_eq!(listed(&all, &[]).unwrap(), ["d", "d/y", "k", "k/in", "k/in/f"]);
+        assert_eq!(listed(&["*", "!k/in"], &[]).unwrap(), ["k", "k/in", "k/in/f"]);
+        assert_eq!(listed(&all, &["d", "secret/key"]).unwrap(), ["d", "d/y"]);
+        // What is not excluded must be readable, or the user shall know.
+        assert!(listed(&["a", "d/private"], &[]).unwrap_err().to_string().contains("secret"));
+        assert!(listed(&["*", "!secret/key"], &[]).is_err());
+        ["secret", "d/private"].into_iter().for_each(|path| mode(path, 0o755));
     }
 }

@@ -1,7 +1,7 @@
 //! A step that failed, with its place in the Dockerfile.
 
 use koskit_dockerfile::{Diagnostic, Errors, Source, Span};
-use koskit_llb::{Graph, Vertex};
+use koskit_llb::{Graph, SourceRange, Vertex};
 use koskit_solver::exec::ExecError;
 use koskit_solver::{Problem, SolveError};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub fn of_step(error: SolveError, graph: &Graph, source: &Arc<Source>) -> anyhow
         Problem::Command(error) => error.hint(),
         _ => None,
     };
-    at(vertex, error.into(), source, label, hint)
+    at(vertex, graph, error.into(), source, label, hint)
 }
 
 /// The same of a build on a BuildKit server.
@@ -34,18 +34,19 @@ pub fn of_remote(
     let vertex = graph.vertices().iter().find(|vertex| vertex.digest == *failed);
     let Some(vertex) = vertex else { return error.into() };
     let label = message.rsplit_once("exit code: ").map(|(_, code)| format!("exit code {code}"));
-    at(vertex, error.into(), source, label.unwrap_or_default(), None)
+    at(vertex, graph, error.into(), source, label.unwrap_or_default(), None)
 }
 
 /// An error with the place of its step in the Dockerfile.
 fn at(
     vertex: &Vertex,
+    graph: &Graph,
     error: anyhow::Error,
     source: &Arc<Source>,
     label: String,
     hint: Option<String>,
 ) -> anyhow::Error {
-    let Some(place) = vertex.locations.first() else {
+    let Some(place) = place(vertex, graph) else {
         return error.context(format!("the step {:?} failed", vertex.name()));
     };
     let line = |number: u32| source.line_span((number as usize).clamp(1, source.line_count()));
@@ -54,4 +55,26 @@ fn at(
     let mut diagnostic = Diagnostic::error(span, causes.join(": ")).label(label);
     diagnostic.hint = hint;
     Errors { source: Arc::clone(source), diagnostics: vec![diagnostic] }.into()
+}
+
+/// The place of a step, or of the first one that needs it: what an ADD fetches has none itself.
+fn place<'a>(vertex: &'a Vertex, graph: &'a Graph) -> Option<&'a SourceRange> {
+    let all = graph.vertices();
+    let mut needs = vec![vertex];
+    let mut seen = 0;
+    while let Some(vertex) = needs.get(seen).copied() {
+        if let Some(place) = vertex.locations.first() {
+            return Some(place);
+        }
+        seen += 1;
+        let takes = |user: &&Vertex| {
+            user.inputs.iter().any(|edge| all[edge.vertex].digest == vertex.digest)
+        };
+        for user in all.iter().filter(takes) {
+            if !needs.iter().any(|known| known.digest == user.digest) {
+                needs.push(user);
+            }
+        }
+    }
+    None
 }
