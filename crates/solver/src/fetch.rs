@@ -164,7 +164,7 @@ impl Request {
         }
         let response = request.send().map_err(|e| {
             let why = chain(&e);
-            if e.is_redirect() || e.is_builder() {
+            if e.is_redirect() || e.is_builder() || is_distrusted(&e) {
                 Failure::Final(why)
             } else {
                 Failure::Again(why)
@@ -298,6 +298,23 @@ fn client() -> Result<&'static Client, String> {
         client.map_err(|e| chain(&e))
     };
     CLIENT.get_or_init(make).as_ref().map_err(Clone::clone)
+}
+
+/// Whether a server could not prove who it is, which it cannot the next time either.
+fn is_distrusted(error: &(dyn Error + 'static)) -> bool {
+    let by_tls = |e: &(dyn Error + 'static)| {
+        matches!(e.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+    };
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        // The standard library's error has what it wraps for itself, not as its source.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(|e| e.get_ref());
+        if by_tls(cause) || wrapped.is_some_and(|e| by_tls(e)) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 fn write_failed(e: io::Error) -> Failure {
