@@ -177,8 +177,9 @@ impl Snapshots {
     /// # Errors
     /// The cache or the store cannot be read.
     pub fn usage(&self, store: &Store) -> Result<Vec<Usage>, SnapshotError> {
+        let kept = self.measure()?;
         let _lock = self.lock(FlockOperation::LockExclusive)?;
-        self.all(store)
+        self.all(store, &kept)
     }
 
     /// Removes what is meant, and gives what that was, in the order of removal.
@@ -186,10 +187,9 @@ impl Snapshots {
     /// # Errors
     /// The cache or the store cannot be read.
     pub fn prune(&self, store: &Store, prune: &Prune) -> Result<Vec<Usage>, SnapshotError> {
-        // Sizes are found without anybody's waiting for it.
-        self.measure()?;
+        let kept = self.measure()?;
         let locked = self.lock(FlockOperation::LockExclusive)?;
-        let all = self.all(store)?;
+        let all = self.all(store, &kept)?;
         let total: u64 = all.iter().filter(|usage| in_scope(prune, usage)).map(|u| u.size).sum();
         let free = statvfs(self.root.as_path()).map(|disk| disk.f_bavail * disk.f_frsize);
         let keep = prune.limits.keep(total, free.unwrap_or(u64::MAX));
@@ -236,12 +236,21 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Finds out the size of what has none yet.
-    fn measure(&self) -> Result<(), SnapshotError> {
+    /// Finds out all sizes, and gives those of what changes. It takes a while, so nobody shall
+    /// have to wait for it: `lock` is not held.
+    fn measure(&self) -> Result<HashMap<PathBuf, u64>, SnapshotError> {
         for name in self.names("layers")? {
             self.size(&name);
         }
-        Ok(())
+        let mut sizes = HashMap::new();
+        for (directory, files) in [("mounts", "files"), ("git", "repo")] {
+            for name in self.names(directory)? {
+                let path = self.kept_path(directory, &name).join(files);
+                let size = on_disk(&path);
+                sizes.insert(path, size);
+            }
+        }
+        Ok(sizes)
     }
 
     /// Bytes of a layer on the disk. It does not change, so it is noted.
@@ -258,7 +267,11 @@ impl Snapshots {
         size
     }
 
-    fn all(&self, store: &Store) -> Result<Vec<Usage>, SnapshotError> {
+    fn all(
+        &self,
+        store: &Store,
+        kept: &HashMap<PathBuf, u64>,
+    ) -> Result<Vec<Usage>, SnapshotError> {
         let leases = self.root.join("leases");
         let leased = Lease::all(&leases).map_err(failed("read", &leases))?;
         let images = Images::of(store)?;
@@ -281,17 +294,17 @@ impl Snapshots {
         }
         spread(&mut all);
         for name in self.names("mounts")? {
-            all.push(self.kept_usage(Kind::CacheMount, name));
+            all.push(self.kept_usage(Kind::CacheMount, name, kept));
         }
         for name in self.names("git")? {
-            all.push(self.kept_usage(Kind::GitRepository, name));
+            all.push(self.kept_usage(Kind::GitRepository, name, kept));
         }
         all.sort_by(|a, b| b.last_used.cmp(&a.last_used).then(a.id.cmp(&b.id)));
         Ok(all)
     }
 
     /// What has a directory with a lock of its own.
-    fn kept_usage(&self, kind: Kind, name: String) -> Usage {
+    fn kept_usage(&self, kind: Kind, name: String, sizes: &HashMap<PathBuf, u64>) -> Usage {
         let (directory, files, what) = match kind {
             Kind::GitRepository => ("git", "repo", "git repository"),
             _ => ("mounts", "files", "cache mount"),
@@ -307,7 +320,7 @@ impl Snapshots {
         Usage {
             kind,
             description: format!("{what} {description}").trim_end().to_owned(),
-            size: on_disk(&directory.join(files)),
+            size: sizes.get(&directory.join(files)).copied().unwrap_or(0),
             created: fs::metadata(&directory).and_then(|m| m.created()).map_or(used, seconds),
             last_used: used,
             in_use,
