@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use koskit_llb::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::compress::{Compression, Decoder, Encoder};
+use crate::compress::{Compression, Decoder, Encoder, Pieces};
 use crate::error::Damage;
 use crate::{Error, Layer};
 
@@ -123,9 +123,14 @@ impl Drop for BlobWriter {
 }
 
 impl LayerWriter {
-    pub(crate) fn new(blob: BlobWriter, compression: Compression) -> Result<Self, Error> {
+    pub(crate) fn new(
+        blob: BlobWriter,
+        compression: Compression,
+        pieces: Pieces,
+    ) -> Result<Self, Error> {
         let path = blob.path.clone();
-        let encoder = Encoder::new(blob, compression).map_err(Error::file("write", &path))?;
+        let encoder = Encoder::new(blob, compression, Some(pieces));
+        let encoder = encoder.map_err(Error::file("write", &path))?;
         Ok(Self { hashed: Hashed::new(encoder), compression, path })
     }
 
@@ -135,8 +140,12 @@ impl LayerWriter {
     /// The disk is full, or fails.
     pub fn finish(self) -> Result<Layer, Error> {
         let diff_id = self.hashed.digest();
-        let blob = self.hashed.inner.finish().map_err(Error::file("write", self.path))?;
+        let finished = self.hashed.inner.finish();
+        let (blob, pieces) = finished.map_err(Error::file("write", self.path))?;
         let (digest, size) = blob.finish()?;
+        if let Some(pieces) = pieces {
+            pieces.keep(digest.hex(), size);
+        }
         Ok(Layer { media_type: self.compression.media_type(), digest, size, diff_id })
     }
 }

@@ -1,17 +1,20 @@
 //! How the tar archive of a layer is compressed.
 //!
 //! The bytes are part of an image's digest, so they depend on nothing but the archive, the kind
-//! and the level: not on how many cores there are, or in what pieces the archive was written.
+//! and the level: not on how many cores there are, in what pieces the archive was written, or
+//! what was compressed before.
 
-use std::collections::VecDeque;
+mod gzip;
+mod pieces;
+
 use std::fmt;
 use std::io::{self, BufReader, Read, Write};
-use std::num::NonZeroUsize;
-use std::thread::{self, JoinHandle};
 
 use flate2::read::MultiGzDecoder;
-use flate2::{Compress, Crc, FlushCompress, Status};
 use oci_spec::image::MediaType;
+
+use gzip::Gzip;
+pub(crate) use pieces::{Pieces, forget as forget_pieces};
 
 /// A kind of compression and its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,22 +74,24 @@ pub(crate) enum Encoder<W: Write> {
 }
 
 impl<W: Write> Encoder<W> {
-    pub fn new(inner: W, compression: Compression) -> io::Result<Self> {
+    /// `pieces` are those that were compressed before.
+    pub fn new(inner: W, compression: Compression, pieces: Option<Pieces>) -> io::Result<Self> {
         Ok(match compression {
             Compression::None => Self::Plain(inner),
-            Compression::Gzip(level) => Self::Gzip(Box::new(Gzip::new(inner, level))),
+            Compression::Gzip(level) => Self::Gzip(Box::new(Gzip::new(inner, level, pieces))),
             Compression::Zstd(level) => {
                 Self::Zstd(Box::new(zstd::stream::write::Encoder::new(inner, level)?))
             }
         })
     }
 
-    /// Writes what is still to be written.
-    pub fn finish(self) -> io::Result<W> {
+    /// Writes what is still to be written. The pieces, if there are any, are those of what was
+    /// written now.
+    pub fn finish(self) -> io::Result<(W, Option<Pieces>)> {
         match self {
-            Self::Plain(inner) => Ok(inner),
+            Self::Plain(inner) => Ok((inner, None)),
             Self::Gzip(gzip) => gzip.finish(),
-            Self::Zstd(zstd) => zstd.finish(),
+            Self::Zstd(zstd) => Ok((zstd.finish()?, None)),
         }
     }
 }
@@ -104,137 +109,6 @@ impl<W: Write> Write for Encoder<W> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Bytes that are compressed at once, on their own. Larger blocks compress a little better, and
-/// take more memory for each core.
-const BLOCK: usize = 512 << 10;
-
-/// gzip (RFC 1952) on all cores: one member, whose deflate blocks are made of 512 KiB each,
-/// without looking at those before. What is shorter comes out as of any gzip.
-pub(crate) struct Gzip<W> {
-    inner: W,
-    level: u32,
-    block: Vec<u8>,
-    /// The blocks that are being compressed, in their order.
-    running: VecDeque<Running>,
-    jobs: usize,
-    crc: Crc,
-    begun: bool,
-}
-
-enum Running {
-    Thread(JoinHandle<io::Result<Block>>),
-    Done(io::Result<Block>),
-}
-
-struct Block {
-    bytes: Vec<u8>,
-    crc: Crc,
-}
-
-impl<W: Write> Gzip<W> {
-    fn new(inner: W, level: u32) -> Self {
-        let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).get();
-        Self::on(inner, level, cores)
-    }
-
-    fn on(inner: W, level: u32, cores: usize) -> Self {
-        // Each takes two megabytes.
-        let jobs = cores.min(8);
-        let (block, running) = (Vec::new(), VecDeque::new());
-        Self { inner, level, block, running, jobs, crc: Crc::new(), begun: false }
-    }
-
-    /// Compresses the block that is full, or the last one.
-    fn push(&mut self, last: bool) -> io::Result<()> {
-        let bytes = std::mem::take(&mut self.block);
-        let level = self.level;
-        // The last one has nobody to run beside of.
-        let running = if last || self.jobs == 1 {
-            Running::Done(deflate(&bytes, level, last))
-        } else {
-            Running::Thread(thread::spawn(move || deflate(&bytes, level, last)))
-        };
-        self.running.push_back(running);
-        while self.running.len() >= self.jobs {
-            self.pop()?;
-        }
-        Ok(())
-    }
-
-    /// Writes the block that was begun first.
-    fn pop(&mut self) -> io::Result<()> {
-        let Some(running) = self.running.pop_front() else { return Ok(()) };
-        let block = match running {
-            Running::Done(block) => block?,
-            Running::Thread(thread) => {
-                let panicked = |_| io::Error::other("a thread that compresses has panicked");
-                thread.join().map_err(panicked)??
-            }
-        };
-        if !std::mem::replace(&mut self.begun, true) {
-            // No flags, no time; what says how good the compression is; no operating system.
-            let extra = match self.level {
-                9.. => 2,
-                0..=1 => 4,
-                _ => 0,
-            };
-            self.inner.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, extra, 0xff])?;
-        }
-        self.inner.write_all(&block.bytes)?;
-        self.crc.combine(&block.crc);
-        Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<W> {
-        self.push(true)?;
-        while !self.running.is_empty() {
-            self.pop()?;
-        }
-        self.inner.write_all(&self.crc.sum().to_le_bytes())?;
-        self.inner.write_all(&self.crc.amount().to_le_bytes())?;
-        Ok(self.inner)
-    }
-}
-
-impl<W: Write> Write for Gzip<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.block.len() == BLOCK {
-            self.push(false)?;
-        }
-        if self.block.capacity() == 0 && bytes.len() > 4096 {
-            self.block.reserve_exact(BLOCK);
-        }
-        let n = bytes.len().min(BLOCK - self.block.len());
-        self.block.extend_from_slice(&bytes[..n]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A block as deflate (RFC 1951), which ends at a whole byte.
-fn deflate(bytes: &[u8], level: u32, last: bool) -> io::Result<Block> {
-    let mut crc = Crc::new();
-    crc.update(bytes);
-    let mut deflate = Compress::new(flate2::Compression::new(level), false);
-    let mut out = Vec::with_capacity(bytes.len() / 2 + 256);
-    let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
-    loop {
-        let rest = &bytes[deflate.total_in() as usize..];
-        let status = deflate.compress_vec(rest, &mut out, flush)?;
-        let all = deflate.total_in() as usize == bytes.len();
-        // It is done if it did not need all of the room that it had.
-        match (last, status) {
-            (true, Status::StreamEnd) => break,
-            (false, _) if all && out.len() < out.capacity() => break,
-            _ => out.reserve(out.capacity().max(1 << 12)),
-        }
-    }
-    Ok(Block { bytes: out, crc })
 }
 
 /// The most memory that zstd may ask for, as a power of two: its larger levels need 8 MiB.
@@ -289,39 +163,11 @@ mod tests {
         (0..len).map(|_| next()).collect()
     }
 
-    fn gzip(bytes: &[u8], cores: usize, piece: usize) -> Vec<u8> {
-        let mut gzip = Gzip::on(Vec::new(), 6, cores);
-        bytes.chunks(piece).for_each(|piece| gzip.write_all(piece).unwrap());
-        gzip.finish().unwrap()
-    }
-
-    #[test]
-    fn gzip_gives_the_same_bytes_whatever_the_number_of_cores() {
-        for len in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 7] {
-            let bytes = bytes(len);
-            let one = gzip(&bytes, 1, 1 << 16);
-            assert!([2, 3, 8].iter().all(|&cores| gzip(&bytes, cores, 12_345) == one), "{len}");
-            // One member: who reads only the first has all of it.
-            let mut read = Vec::new();
-            flate2::read::GzDecoder::new(&one[..]).read_to_end(&mut read).unwrap();
-            assert!(read == bytes, "{len}");
-        }
-    }
-
-    #[test]
-    fn what_is_short_is_compressed_as_by_any_gzip() {
-        let bytes = bytes(100_000);
-        let level = flate2::Compression::new(6);
-        let mut other = flate2::write::GzEncoder::new(Vec::new(), level);
-        other.write_all(&bytes).unwrap();
-        assert_eq!(gzip(&bytes, 4, 100), other.finish().unwrap());
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn what_is_compressed_is_read_again(
-            len in 0..3 * BLOCK, kind in 0..3, gzip_level in 0u32..10, zstd_level in 1..10
+            len in 0usize..3 << 20, kind in 0..3, gzip_level in 0u32..10, zstd_level in 1..10
         ) {
             let bytes = bytes(len);
             let compression = match kind {
@@ -329,9 +175,9 @@ mod tests {
                 1 => Compression::Gzip(gzip_level),
                 _ => Compression::Zstd(zstd_level),
             };
-            let mut encoder = Encoder::new(Vec::new(), compression).unwrap();
+            let mut encoder = Encoder::new(Vec::new(), compression, None).unwrap();
             encoder.write_all(&bytes).unwrap();
-            let compressed = encoder.finish().unwrap();
+            let compressed = encoder.finish().unwrap().0;
             let mut read = Vec::new();
             Decoder::new(&compressed[..]).unwrap().read_to_end(&mut read).unwrap();
             prop_assert!(read == bytes);

@@ -14,6 +14,7 @@ use oci_spec::image::{Descriptor, MediaType};
 use serde::Deserialize;
 
 use crate::blob::sync_directory;
+use crate::compress::forget_pieces;
 use crate::image::digest;
 use crate::store::{is_index, ref_name};
 use crate::{Error, Store, json};
@@ -270,6 +271,7 @@ impl Store {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(Error::file("remove", path)(e)),
             }
+            forget_pieces(&self.pieces(), digest.hex());
             pruned.blobs.push(digest);
         }
         sync_directory(&self.blobs())?;

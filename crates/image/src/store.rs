@@ -4,6 +4,7 @@
 //! oci-layout      the layout's version
 //! index.json      one descriptor for each name
 //! blobs/sha256/   manifests, indexes, configurations, layers, each named by its digest
+//! pieces/         what parts of compressed layers were made of (see `compress::pieces`)
 //! sources/        for layers that are not here, the images in registries that have them
 //! ingest/         blobs that are being written
 //! lock            held while index.json is changed
@@ -27,6 +28,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use crate::blob::{LayerReader, Verified, sync_directory};
+use crate::compress::Pieces;
 use crate::image::{digest, platform};
 use crate::json::{self, MAX_DOCUMENT};
 use crate::layer::{PackOptions, pack};
@@ -167,7 +169,8 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub fn layer_writer(&self, compression: Compression) -> Result<LayerWriter, Error> {
-        LayerWriter::new(self.blob_writer()?, compression)
+        let pieces = Pieces::new(self.pieces(), self.blobs());
+        LayerWriter::new(self.blob_writer()?, compression, pieces)
     }
 
     /// Packs a directory as a layer: see [`pack`].
@@ -547,6 +550,10 @@ impl Store {
     /// Where a blob is or would be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs().join(digest.hex())
+    }
+
+    pub(crate) fn pieces(&self) -> PathBuf {
+        self.root.join("pieces")
     }
 
     pub(crate) fn ingest(&self) -> PathBuf {

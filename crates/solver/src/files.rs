@@ -16,6 +16,7 @@ use koskit_llb::PatternError;
 use thiserror::Error;
 
 mod change;
+mod content;
 mod mode;
 mod owner;
 mod root;

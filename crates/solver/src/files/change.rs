@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -14,8 +14,8 @@ use rustix::fs::{
     self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
+use super::content::{Content, Contents};
 use super::mode::ModeChange;
 use super::owner::Ids;
 use super::root::names;
@@ -132,12 +132,30 @@ impl Changes<'_> {
         self.make_directories(made, mode, owner, target.time)?;
 
         // The attributes of directories come last: what is put inside changes their times.
+        let directories = Contents::copied(self.ownership, source.entries.len(), |contents| {
+            self.copy_entries(&source.entries, &path, view, target, contents)
+        })?;
+        for (at, attributes) in directories.iter().rev() {
+            self.finish(self.root.directory(at)?, at, attributes)?;
+        }
+        Ok(())
+    }
+
+    /// Copies entries to below a path; gives the directories that have no attributes yet.
+    fn copy_entries(
+        &self,
+        entries: &[Entry],
+        path: &Path,
+        view: &View,
+        target: &Target,
+        contents: &Contents<'_>,
+    ) -> Result<Vec<(PathBuf, Attributes)>> {
         let mut directories = Vec::new();
         let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
-        for entry in &source.entries {
+        for entry in entries {
             let at = path.join(&entry.path);
             // Joined with an empty path, there is a slash at its end.
-            let at = if entry.path.as_os_str().is_empty() { path.clone() } else { at };
+            let at = if entry.path.as_os_str().is_empty() { path.to_path_buf() } else { at };
             let attributes = || self.attributes(entry, view, target);
             if target.replace && !at.as_os_str().is_empty() {
                 self.clear(&at, matches!(entry.kind, Kind::Directory))?;
@@ -177,16 +195,12 @@ impl Changes<'_> {
                     let to = self.create(&at)?;
                     // An image does not change; a context may, and then the digest is wrong.
                     let expected = content.filter(|_| view.place == Place::Context);
-                    copy_content(from, &to, expected, &at)?;
-                    self.finish(&to, &at, &attributes()?)?;
-                    links.extend(link.map(|link| (link, at)));
+                    links.extend(link.map(|link| (link, at.clone())));
+                    contents.copy(Content { from, to, at, expected, attributes: attributes()? })?;
                 }
             }
         }
-        for (at, attributes) in directories.iter().rev() {
-            self.finish(self.root.directory(at)?, at, attributes)?;
-        }
-        Ok(())
+        Ok(directories)
     }
 
     /// Makes a directory, with those above it if `parents`. One that is there stays as it is.
@@ -365,35 +379,7 @@ impl Changes<'_> {
 
     /// Gives an open file or directory its attributes.
     pub(super) fn finish(&self, fd: impl AsFd, at: &Path, attributes: &Attributes) -> Result<()> {
-        let fd = fd.as_fd();
-        let (uid, gid) = attributes.owner;
-        match self.ownership {
-            Ownership::Real => {
-                sys::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-                    .map_err(failed("change the owner of", at))?;
-            }
-            Ownership::Recorded => {
-                let owner = format!("{uid}:{gid}");
-                sys::fsetxattr(fd, OWNER_XATTR, owner.as_bytes(), XattrFlags::empty())
-                    .map_err(failed("record the owner of", at))?;
-            }
-            Ownership::Ignored => {}
-        }
-        // A change of the owner takes set-user-ID away.
-        sys::fchmod(fd, Mode::from_raw_mode(attributes.mode))
-            .map_err(failed("set the permissions of", at))?;
-        for (name, value) in &attributes.xattrs {
-            match sys::fsetxattr(fd, name, value, XattrFlags::empty()) {
-                // A file system without attributes, or a namespace without the right to give
-                // capabilities away: the file is of use without.
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
-                Err(e) => return Err(failed("set an attribute of", at)(e)),
-            }
-        }
-        match attributes.time {
-            Some(time) => sys::futimens(fd, &both(time)).map_err(failed("set the time of", at)),
-            None => Ok(()),
-        }
+        attributes.put(fd, at, self.ownership)
     }
 
     /// Gives a link or a pipe its owner and time.
@@ -421,6 +407,39 @@ impl Changes<'_> {
 impl Attributes {
     fn new(mode: u32, owner: Ids, time: Option<i64>) -> Self {
         Self { mode: mode & 0o7777, owner, time: time.map(timespec), xattrs: Vec::new() }
+    }
+
+    /// Gives them to an open file or directory.
+    pub(super) fn put(&self, fd: impl AsFd, at: &Path, ownership: Ownership) -> Result<()> {
+        let fd = fd.as_fd();
+        let (uid, gid) = self.owner;
+        match ownership {
+            Ownership::Real => {
+                sys::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                    .map_err(failed("change the owner of", at))?;
+            }
+            Ownership::Recorded => {
+                let owner = format!("{uid}:{gid}");
+                sys::fsetxattr(fd, OWNER_XATTR, owner.as_bytes(), XattrFlags::empty())
+                    .map_err(failed("record the owner of", at))?;
+            }
+            Ownership::Ignored => {}
+        }
+        // A change of the owner takes set-user-ID away.
+        sys::fchmod(fd, Mode::from_raw_mode(self.mode))
+            .map_err(failed("set the permissions of", at))?;
+        for (name, value) in &self.xattrs {
+            match sys::fsetxattr(fd, name, value, XattrFlags::empty()) {
+                // A file system without attributes, or a namespace without the right to give
+                // capabilities away: the file is of use without.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
+                Err(e) => return Err(failed("set an attribute of", at)(e)),
+            }
+        }
+        match self.time {
+            Some(time) => sys::futimens(fd, &both(time)).map_err(failed("set the time of", at)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -469,35 +488,6 @@ pub(super) fn remove_all(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
 fn open_directory(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     sys::openat(parent, name, flags, Mode::empty())
-}
-
-/// Copies what is in a file; `expected` is the SHA-256 that it must have.
-fn copy_content(
-    mut from: File,
-    mut to: &File,
-    expected: Option<[u8; 32]>,
-    at: &Path,
-) -> Result<()> {
-    let Some(expected) = expected else {
-        return io::copy(&mut from, &mut to).map(drop).map_err(failed("copy", at));
-    };
-    let mut sha = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(len) => {
-                sha.update(&buffer[..len]);
-                to.write_all(&buffer[..len]).map_err(failed("write", at))?;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(failed("copy", at)(e)),
-        }
-    }
-    match sha.finalize()[..] == expected {
-        true => Ok(()),
-        false => Err(FileError::Changed(at.into())),
-    }
 }
 
 pub(super) fn kind(stat: &Stat) -> FileType {

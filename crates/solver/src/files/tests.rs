@@ -279,6 +279,28 @@ fn a_file_that_changes_while_it_is_copied_is_noticed() {
     assert!(matches!(copied, Err(FileError::Changed(_))));
 }
 
+#[test]
+fn many_files_are_copied_side_by_side_and_one_that_changes_is_noticed() {
+    let dirs = Dirs::new();
+    let names: Vec<String> = (0..200).map(|n| format!("from/d{}/f{n}", n % 7)).collect();
+    dirs.write(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let hashes = Arc::new(Hashes::load(dirs.0.path().join("hashes")));
+    let view = View::context(Root::open(&dirs.from("")).unwrap(), Patterns::default(), hashes);
+    let mut selection = view.select("/", FIND, &Filter::default()).unwrap();
+    selection.digest(&view).unwrap();
+    let copy = |path: &str| dirs.changes(|changes| changes.copy(&selection, &view, &to(path)));
+    copy("/whole").unwrap();
+    for name in &names {
+        let name = name.strip_prefix("from/").unwrap();
+        let copied = dirs.0.path().join("to/whole").join(name);
+        assert_eq!(fs::read(&copied).unwrap(), fs::read(dirs.from(name)).unwrap(), "{name}");
+    }
+    fs::write(dirs.from("d3/f101"), "another").unwrap();
+    let copied = copy("/not");
+    let Err(FileError::Changed(at)) = copied else { panic!("{copied:?}") };
+    assert!(at.ends_with("d3/f101"), "{at:?}");
+}
+
 proptest! {
     /// Links to anywhere in the root that is copied to: whatever the destination, what lies
     /// beside the root stays as it was.
