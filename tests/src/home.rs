@@ -103,6 +103,7 @@ impl Home {
             .envs(self.environment())
             .env_remove("SOURCE_DATE_EPOCH")
             .env_remove("KOSKIT_PLATFORM")
+            .env_remove("DOCKER_AUTH_CONFIG")
             .env_remove("KOSKIT_POLICY")
             .env_remove("COSIGN_PASSWORD")
             .stdin(Stdio::null());

@@ -34,7 +34,7 @@ pub struct Options {
     /// Allow plain HTTP and any certificate. Registries on this machine may speak plain HTTP
     /// anyway.
     pub insecure: bool,
-    /// Blobs that move at once.
+    /// Blobs that move at once. Of those that are sent, most wait for the registry's disk.
     pub parallel: usize,
     /// How often something that failed is tried again.
     pub retries: u32,
@@ -52,7 +52,6 @@ impl Default for Options {
             credentials: Credentials::user(),
             ca_files: Vec::new(),
             insecure: false,
-            // Those who write wait for their disks most of the time, one blob at a time.
             parallel: 6,
             retries: 5,
             backoff: Duration::from_millis(500),

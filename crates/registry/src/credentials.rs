@@ -69,25 +69,29 @@ pub enum Credential {
 #[derive(Clone, Debug)]
 pub struct Credentials {
     path: Option<PathBuf>,
+    /// A file's text that comes before it, as in `DOCKER_AUTH_CONFIG`.
+    first: Option<Secret>,
 }
 
 impl Credentials {
-    /// The user's: `$DOCKER_CONFIG/config.json`, by default `~/.docker/config.json`.
+    /// The user's: `$DOCKER_CONFIG/config.json`, by default `~/.docker/config.json`. What the
+    /// variable `DOCKER_AUTH_CONFIG` has, as the text of such a file, comes first.
     pub fn user() -> Self {
         let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let folder = variable("DOCKER_CONFIG");
         let folder = folder.or_else(|| variable("HOME").map(|home| home.join(".docker")));
-        Self { path: folder.map(|folder| folder.join("config.json")) }
+        let first = std::env::var("DOCKER_AUTH_CONFIG").ok().filter(|text| !text.is_empty());
+        Self { path: folder.map(|folder| folder.join("config.json")), first: first.map(Secret) }
     }
 
     /// Another file.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { path: Some(path.into()) }
+        Self { path: Some(path.into()), first: None }
     }
 
     /// None: everybody's rights.
     pub fn none() -> Self {
-        Self { path: None }
+        Self { path: None, first: None }
     }
 
     /// Where they are.
@@ -100,6 +104,13 @@ impl Credentials {
     /// # Errors
     /// The file is not valid, or the helper fails.
     pub fn get(&self, domain: &str) -> Result<Option<Credential>, Error> {
+        if let Some(first) = &self.first {
+            let path = Path::new("DOCKER_AUTH_CONFIG");
+            let config = parse(first.reveal().as_bytes(), path)?;
+            if let Some(entry) = entry(&config, domain) {
+                return credential(entry, domain, path);
+            }
+        }
         let Some(path) = &self.path else { return Ok(None) };
         let config = read(path)?;
         if let Some(helper) = helper(&config, domain, path)? {
@@ -109,13 +120,7 @@ impl Credentials {
                 }
             }
         }
-        let Some(auths) = config.get("auths").and_then(Value::as_object) else { return Ok(None) };
-        let exact = keys(domain).into_iter().find_map(|key| auths.get(&key));
-        let entry = exact.or_else(|| {
-            let same = auths.iter().find(|(key, _)| host_of(key) == Some(canonical(domain)));
-            same.map(|(_, entry)| entry)
-        });
-        entry.map_or(Ok(None), |entry| credential(entry, domain, path))
+        entry(&config, domain).map_or(Ok(None), |entry| credential(entry, domain, path))
     }
 
     /// Keeps who we are to a registry: with the helper where there is one, else in the file, which
@@ -238,6 +243,16 @@ fn helper(config: &Map<String, Value>, domain: &str, path: &Path) -> Result<Opti
     }
 }
 
+/// The entry of `auths` for a registry.
+fn entry<'a>(config: &'a Map<String, Value>, domain: &str) -> Option<&'a Value> {
+    let auths = config.get("auths")?.as_object()?;
+    let exact = keys(domain).into_iter().find_map(|key| auths.get(&key));
+    exact.or_else(|| {
+        let same = auths.iter().find(|(key, _)| host_of(key) == Some(canonical(domain)));
+        same.map(|(_, entry)| entry)
+    })
+}
+
 /// What an entry of `auths` says.
 fn credential(entry: &Value, domain: &str, path: &Path) -> Result<Option<Credential>, Error> {
     let text = |name| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -278,11 +293,15 @@ fn read(path: &Path) -> Result<Map<String, Value>, Error> {
         _ => {}
     }
     let bytes = fs::read(path).map_err(Error::file("read", path))?;
+    parse(&bytes, path)
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<Map<String, Value>, Error> {
     if bytes.trim_ascii().is_empty() {
         return Ok(Map::new());
     }
     let invalid = |why: String| Error::Config { path: path.into(), why };
-    match serde_json::from_slice(&bytes) {
+    match serde_json::from_slice(bytes) {
         Ok(Value::Object(config)) => Ok(config),
         Ok(_) => Err(invalid("it is no JSON object".into())),
         Err(e) => Err(invalid(e.to_string())),
@@ -418,6 +437,22 @@ mod tests {
         Credentials::file(&link).set("r", &password("u", "p")).unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert!(credentials.get("r").unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_variable_has_comes_before_the_file() {
+        let text = |password: &str, host: &str| {
+            let auth = STANDARD.encode(format!("me:{password}"));
+            format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#)
+        };
+        let (_folder, mut credentials) = with(&text("file", "a"));
+        credentials.first = Some(Secret(text("variable", "b")));
+        assert_eq!(credentials.get("a").unwrap(), Some(password("me", "file")));
+        assert_eq!(credentials.get("b").unwrap(), Some(password("me", "variable")));
+        credentials.first = Some(Secret(text("variable", "a")));
+        assert_eq!(credentials.get("a").unwrap(), Some(password("me", "variable")));
+        credentials.first = Some(Secret("{".into()));
+        assert!(credentials.get("a").unwrap_err().to_string().contains("DOCKER_AUTH_CONFIG"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! asks for tokens, the token server that it names. A redirect to anybody else is followed
 //! without them, for reading only, and never from HTTPS to plain HTTP.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use reqwest::header::{
     RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use reqwest::{Method, Response, StatusCode, Url};
+use tokio::sync::Semaphore;
 
 use crate::answer::{self, Challenge, MAX_ANSWER};
 use crate::auth::Tokens;
@@ -21,6 +22,8 @@ use crate::credentials::Credential;
 use crate::error::Transport;
 use crate::{DOCKER_HUB, Error, Options, tls};
 
+/// Blobs that are being sent at once.
+const SENDERS: usize = 2;
 /// Redirects that are followed, one after the other.
 const MAX_REDIRECTS: usize = 5;
 /// Bytes that have to come within [`Options::patience`].
@@ -38,6 +41,8 @@ pub(crate) struct Host {
     /// How it wants to be convinced, once it has said so.
     challenge: Mutex<Option<Challenge>>,
     tokens: Tokens,
+    /// Places for those who send blobs.
+    pub senders: Arc<Semaphore>,
     /// Set by `login` to what is to be tried.
     credential: Option<Credential>,
 }
@@ -111,6 +116,7 @@ impl Host {
             options: options.clone(),
             challenge: Mutex::new(None),
             tokens: Tokens::default(),
+            senders: Arc::new(Semaphore::new(SENDERS)),
             credential,
         };
         if local || insecure {

@@ -351,14 +351,17 @@ impl Upload<'_> {
         // How far the network has come.
         let taken = Arc::new(AtomicU64::new(from));
         let count = Arc::clone(&taken);
-        let pieces = stream::unfold(receiver, move |mut receiver| {
+        // Its place is free again when its bytes are out: while the registry brings them to its
+        // disk, which is the longer part, others are sent.
+        let place = Arc::clone(&host.senders).acquire_owned().await.expect("it is never closed");
+        let pieces = stream::unfold((receiver, place), move |(mut receiver, place)| {
             let count = Arc::clone(&count);
             async move {
                 let piece = receiver.recv().await?;
                 if let Ok(bytes) = &piece {
                     count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 }
-                Some((piece, receiver))
+                Some((piece, (receiver, place)))
             }
         });
         let body = reqwest::Body::wrap_stream(pieces);
