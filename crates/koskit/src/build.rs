@@ -39,6 +39,7 @@ use koskit_frontend::{Build, Context, convert};
 use koskit_image::{Compression, Store};
 use koskit_llb::{Inputs, Platform, ResolveMode};
 use koskit_progress::Progress;
+use koskit_transform::Adapted;
 use outputs::{Kind, Output};
 use std::collections::BTreeMap;
 use std::fs;
@@ -140,17 +141,40 @@ struct Session<'a> {
     warnings: Vec<String>,
 }
 
+/// What is to be built for one platform.
+struct Prepared<'p> {
+    platform: &'p Platform,
+    build: Build,
+    adapted: Adapted,
+}
+
 impl Session<'_> {
     fn run(&mut self, main: &Main, outputs: &[Output]) -> Result<Root> {
         let epoch = epoch::epoch()?;
-        let mut built = Vec::new();
-        for platform in &self.arguments.platform {
-            if built.iter().any(|known: &Built| known.platform == *platform) {
-                continue;
+        let mut prepared: Vec<Prepared<'_>> = Vec::new();
+        let arguments = self.arguments;
+        for platform in &arguments.platform {
+            if prepared.iter().all(|known| known.platform != platform) {
+                prepared.push(self.prepare(platform, main)?);
             }
-            let (build, made) = self.platform(platform, main, epoch, compression(outputs))?;
-            let told = self.told(main, &build, &made)?;
-            built.push(Built { platform: platform.clone(), made, told });
+        }
+        let builds: Vec<_> = prepared.iter().map(|p| (p.platform, &p.build)).collect();
+        let request = Request {
+            builds: &builds,
+            inputs: &self.inputs,
+            no_cache: arguments.no_cache,
+            epoch,
+            compression: compression(outputs),
+            insecure: arguments.is_insecure(),
+            cache_from: &arguments.cache_from,
+            cache_to: &arguments.cache_to,
+        };
+        let made = self.engine.solve(&request, self.progress)?;
+        let mut built = Vec::new();
+        for (Prepared { platform, build, adapted }, mut made) in prepared.iter().zip(made) {
+            self.warnings.extend(sel4::label(adapted, self.store, &mut made, self.progress));
+            let told = self.told(main, build, &made)?;
+            built.push(Built { platform: (*platform).clone(), made, told });
         }
         let exporter = Exporter {
             store: self.store,
@@ -162,14 +186,8 @@ impl Session<'_> {
         exporter.export(&built, outputs)
     }
 
-    /// Builds for one platform.
-    fn platform(
-        &mut self,
-        platform: &Platform,
-        main: &Main,
-        epoch: i64,
-        compression: Compression,
-    ) -> Result<(Build, engine::Made)> {
+    /// Makes the graph for one platform.
+    fn prepare<'p>(&mut self, platform: &'p Platform, main: &Main) -> Result<Prepared<'p>> {
         let mut options = self.options(platform, &main.context)?;
         let adapting = self.arguments.sel4.options(&mut options)?;
         let mut build = convert(main.dockerfile.clone(), &options, self.images)?;
@@ -181,22 +199,7 @@ impl Session<'_> {
                 self.warnings.push(warning);
             }
         }
-        let no_cache = self.arguments.no_cache;
-        let inputs = &self.inputs;
-        let request = Request {
-            build: &build,
-            platform,
-            inputs,
-            no_cache,
-            epoch,
-            compression,
-            insecure: self.arguments.is_insecure(),
-            cache_from: &self.arguments.cache_from,
-            cache_to: &self.arguments.cache_to,
-        };
-        let mut made = self.engine.solve(&request, self.progress)?;
-        self.warnings.extend(sel4::label(&adapted, self.store, &mut made, self.progress));
-        Ok((build, made))
+        Ok(Prepared { platform, build, adapted })
     }
 
     /// What is said about an image that was built.

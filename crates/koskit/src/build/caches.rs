@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub fn import(
     caches: &[Cache],
     store: &Store,
-    platform: &Platform,
+    platforms: &[&Platform],
     progress: &Progress,
 ) -> Vec<Import> {
     let read = |cache: &Cache| {
@@ -24,17 +24,17 @@ pub fn import(
             _ => format!("importing cache manifest from {}", field(cache, "ref")),
         };
         let read = progress
-            .step(&name, |_| one(cache, store, platform).map_err(|error| anyhow!("{error:#}")));
-        read.ok().flatten()
+            .step(&name, |_| one(cache, store, platforms).map_err(|error| anyhow!("{error:#}")));
+        read.unwrap_or_default()
     };
-    caches.iter().filter_map(read).collect()
+    caches.iter().flat_map(read).collect()
 }
 
-fn one(cache: &Cache, store: &Store, platform: &Platform) -> Result<Option<Import>> {
+fn one(cache: &Cache, store: &Store, platforms: &[&Platform]) -> Result<Vec<Import>> {
     match cache.kind.as_str() {
         "local" => {
             let directory = required(cache, "src")?;
-            Ok(Some(Import::read_directory(&PathBuf::from(directory), tag(cache))?))
+            Ok(vec![Import::read_directory(&PathBuf::from(directory), tag(cache))?])
         }
         "registry" => {
             let name: Reference = required(cache, "ref")?.parse::<Reference>()?.tagged();
@@ -45,11 +45,14 @@ fn one(cache: &Cache, store: &Store, platform: &Platform) -> Result<Option<Impor
             match Import::read(&document.bytes, origin, &blob) {
                 Err(CacheError::Invalid { .. }) => {
                     // Then it is an image that has its cache within it.
-                    let pulled = client.resolve(&name, platform, store)?;
-                    let image = pulled.images.first().context("there is no image")?;
-                    Ok(Import::within(image, &name)?)
+                    let within = |platform: &&Platform| -> Result<Option<Import>> {
+                        let pulled = client.resolve(&name, platform, store)?;
+                        let image = pulled.images.first().context("there is no image")?;
+                        Ok(Import::within(image, &name)?)
+                    };
+                    platforms.iter().filter_map(|platform| within(platform).transpose()).collect()
                 }
-                read => Ok(Some(read?)),
+                read => Ok(vec![read?]),
             }
         }
         other => {
@@ -116,7 +119,8 @@ fn check_place(cache: &Cache) -> Result<()> {
     Ok(())
 }
 
-/// Writes caches of what a build came to. Gives the one that is to be within the image.
+/// Writes caches of what a build came to. Gives those that are to be within the images, in the
+/// order of `solved`.
 ///
 /// # Errors
 /// One cannot be written, unless it says `ignore-error=true`.
@@ -125,10 +129,11 @@ pub fn export(
     solver: &Solver,
     store: &Store,
     records: &koskit_solver::portable::Records,
-    solved: &Solved,
+    solved: &[Solved],
     progress: &Progress,
-) -> Result<Option<String>> {
-    let mut inline = None;
+) -> Result<Vec<Option<String>>> {
+    let mut inline = vec![None; solved.len()];
+    let all: Vec<&Solved> = solved.iter().collect();
     for cache in caches {
         let mode = if field(cache, "mode") == "max" { Mode::Max } else { Mode::Min };
         let name = match cache.kind.as_str() {
@@ -137,9 +142,11 @@ pub fn export(
             _ => format!("exporting cache to registry {}", field(cache, "ref")),
         };
         let written = progress.step(&name, |step| {
-            let cached = solver.export(records, &[solved], mode)?;
+            let cached = solver.export(records, &all, mode)?;
             match cache.kind.as_str() {
-                "inline" => inline = cached.inline(&solved.layers),
+                "inline" => {
+                    inline = solved.iter().map(|image| cached.inline(&image.layers)).collect();
+                }
                 "local" => {
                     let _task = step.task("writing layers");
                     cached.write(store, &PathBuf::from(required(cache, "dest")?), tag(cache))?;

@@ -42,10 +42,9 @@ pub enum Engine {
 
 /// What is to be run.
 pub struct Request<'a> {
-    /// The graph, and the configuration of the image.
-    pub build: &'a Build,
-    /// What it is for.
-    pub platform: &'a Platform,
+    /// The graphs and the configurations of the images, and the platforms that they are for: all
+    /// of one Dockerfile.
+    pub builds: &'a [(&'a Platform, &'a Build)],
     /// What it takes from outside.
     pub inputs: &'a Inputs,
     /// Run all steps, even those whose result is known.
@@ -62,7 +61,7 @@ pub struct Request<'a> {
     pub cache_to: &'a [Cache],
 }
 
-/// What came of it.
+/// What came of it for one platform.
 pub struct Made {
     /// The configuration, with its history and dates; its `rootfs` is empty.
     pub config: ImageConfig,
@@ -102,16 +101,14 @@ impl Engine {
         matches!(self, Self::Embedded { .. })
     }
 
-    /// Runs a graph, and shows what happens.
+    /// Runs graphs, and shows what happens. Gives what came of each.
     ///
     /// # Errors
     /// The first step that fails, with its place in the Dockerfile.
-    pub fn solve(&self, request: &Request<'_>, progress: &Progress) -> Result<Made> {
+    pub fn solve(&self, request: &Request<'_>, progress: &Progress) -> Result<Vec<Made>> {
         match self {
             Self::Embedded { solver, store } => embedded(solver, store, request, progress),
             Self::Remote { client, store, allow } => {
-                let graph = Graph::new(&request.build.definition)?;
-                let (definition, source) = (&request.build.definition, &request.build.source);
                 let asked = koskit_buildkit::Request {
                     inputs: request.inputs.clone(),
                     cache_from: caches::of_server(request.cache_from, progress),
@@ -121,14 +118,10 @@ impl Engine {
                     compression: request.compression,
                     credentials: Some(credentials()),
                 };
-                // That no result is taken as known is in the graph already.
-                match client.solve(definition, &asked, store, &|status| progress.update(&status)) {
-                    Ok(koskit_buildkit::Solved { layers, changed, base, inline_cache, .. }) => {
-                        let solved = Solved { layers, changed, base };
-                        Ok(Made { inline_cache, ..made(request, solved) })
-                    }
-                    Err(error) => Err(failure::of_remote(error, &graph, source)),
-                }
+                // One after the other: what a server returns is for one graph. It knows by itself
+                // what it did for the one before.
+                let each = request.builds.iter();
+                each.map(|(_, build)| remote(client, store, build, &asked, progress)).collect()
             }
         }
     }
@@ -180,10 +173,10 @@ fn embedded(
     store: &Store,
     request: &Request<'_>,
     progress: &Progress,
-) -> Result<Made> {
-    let build = request.build;
+) -> Result<Vec<Made>> {
     caches::check(request.cache_to)?;
-    let graph = Graph::new(&build.definition)?;
+    let graphs = request.builds.iter().map(|(_, build)| Graph::new(&build.definition));
+    let graph = Graph::several(&graphs.collect::<Result<Vec<_>, _>>()?);
     let options = koskit_solver::Options {
         no_cache: request.no_cache,
         epoch: request.epoch,
@@ -191,7 +184,8 @@ fn embedded(
         insecure: request.insecure,
         ..koskit_solver::Options::default()
     };
-    let imports = caches::import(request.cache_from, store, request.platform, progress);
+    let platforms: Vec<&Platform> = request.builds.iter().map(|(platform, _)| *platform).collect();
+    let imports = caches::import(request.cache_from, store, &platforms, progress);
     let layers = Arc::new(Layers::new(progress));
     let solver = solver.clone().with_imports(imports).with_fetch(layers);
     let events = Events::new(&graph, progress);
@@ -203,14 +197,38 @@ fn embedded(
         }
         Err(error) => {
             events.failed(&error);
+            // Any of them has it, as all are of one Dockerfile.
+            let Some((_, build)) = request.builds.first() else { return Err(error.into()) };
             return Err(failure::of_step(error, &graph, &build.source));
         }
     };
     let (solved, records) = solved;
-    let solved = solved.into_iter().next().unwrap_or_default();
-    let inline_cache =
-        caches::export(request.cache_to, &solver, store, &records, &solved, progress)?;
-    Ok(Made { inline_cache, ..made(request, solved) })
+    let inline = caches::export(request.cache_to, &solver, store, &records, &solved, progress)?;
+    let each = request.builds.iter().zip(solved).zip(inline);
+    let made = |(((_, build), solved), inline_cache): ((&(_, &Build), _), _)| Made {
+        inline_cache,
+        ..made(build, request.epoch, solved)
+    };
+    Ok(each.map(made).collect())
+}
+
+/// Runs one graph on a server.
+fn remote(
+    client: &Client,
+    store: &Store,
+    build: &Build,
+    request: &koskit_buildkit::Request,
+    progress: &Progress,
+) -> Result<Made> {
+    let graph = Graph::new(&build.definition)?;
+    // That no result is taken as known is in the graph already.
+    match client.solve(&build.definition, request, store, &|status| progress.update(&status)) {
+        Ok(koskit_buildkit::Solved { layers, changed, base, inline_cache, .. }) => {
+            let solved = Solved { layers, changed, base };
+            Ok(Made { inline_cache, ..made(build, request.epoch, solved) })
+        }
+        Err(error) => Err(failure::of_remote(error, &graph, &build.source)),
+    }
 }
 
 /// Those of docker's `config.json`. Where they cannot be read, the registry says what it lacks.
@@ -224,8 +242,8 @@ fn credentials() -> Credentials {
     })
 }
 
-fn made(request: &Request<'_>, solved: Solved) -> Made {
-    let mut config = dated(request.build.config.clone(), request.epoch);
+fn made(build: &Build, epoch: i64, solved: Solved) -> Made {
+    let mut config = dated(build.config.clone(), epoch);
     solved.mark_empty(config.history.iter_mut().map(|entry| &mut entry.empty_layer));
     Made { config, layers: solved.layers, base: solved.base, inline_cache: None }
 }

@@ -1,6 +1,7 @@
 //! `koskit build --output`: what is written, and what strangers read of it.
 
 use crate::common::{Home, text};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -130,6 +131,27 @@ fn several_platforms_make_an_index_and_a_directory_for_each() {
     ]);
     assert!(said.contains("docker exporter does not currently support"), "{said}");
     assert!(!home.path("x.tar").exists());
+}
+
+#[test]
+fn several_platforms_are_built_as_one_and_share_what_they_can() {
+    let (one, two) = (home(), home());
+    let platforms = ["--platform=linux/arm64,linux/amd64", "--progress=plain"];
+    let cache = one.path("cache");
+    let to = format!("--cache-to=type=local,mode=max,dest={}", cache.display());
+    let command = ["build", platforms[0], platforms[1], &to, "app"];
+    let said = one.command(&command).output().unwrap();
+    let told = text(&said.stderr);
+    assert!(said.status.success(), "{told}");
+    let steps: BTreeSet<&str> = told.lines().filter(|line| line.contains(" COPY ")).collect();
+    assert_eq!(steps.len(), 3, "{told}");
+    // The cache is of both.
+    let from = format!("--cache-from=type=local,src={}", cache.display());
+    let command = ["build", platforms[0], platforms[1], &from, "app"];
+    let said = two.command(&command).output().unwrap();
+    let told = text(&said.stderr);
+    assert!(said.status.success(), "{told}");
+    assert_eq!(told.matches(" CACHED").count(), 3, "{told}");
 }
 
 #[test]
