@@ -1,8 +1,9 @@
 //! What is said about images beside them: what a build keeps, and whether docker reads it.
 
 use koskit_tests::registry::Registry;
-use koskit_tests::{Home, Peers, Said, root, skip};
+use koskit_tests::{Docker, Home, Peers, Said, root, skip};
 use serde_json::Value;
+use std::fs;
 
 /// A home with a build context `app` whose image holds a lock file.
 fn home() -> Home {
@@ -103,4 +104,60 @@ fn what_no_secret_may_be_in_has_its_name_only() {
         found += usize::from(text.contains("\"id\":\"token\""));
     }
     assert_eq!(found, 1);
+}
+
+#[test]
+fn files_that_are_no_image_have_beside_them_what_is_said_about_them_as_docker_writes_it() {
+    let home = Home::new();
+    home.write("app/Dockerfile", "FROM scratch\nCOPY a /first/\nCOPY b /b\n");
+    home.write("app/a", "a\n");
+    home.write("app/b", "b\n");
+    let read = |path: &str| -> Value {
+        let bytes = fs::read(home.path().join(path)).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    let common = ["build", "--sbom", "--provenance=mode=max", "app", "-o"];
+    home.must(&[&common[..], &["type=local,dest=one,attestation-prefix=app."]].concat());
+    home.must(&[&common[..], &["type=tar,dest=one.tar"]].concat());
+    home.must(
+        &[&common[..], &["two", "--platform=linux/arm64", "--platform=linux/amd64"]].concat(),
+    );
+    let names = |of: &Value| -> Vec<String> {
+        let subjects = of["subject"].as_array().unwrap();
+        subjects.iter().map(|subject| subject["name"].as_str().unwrap().into()).collect()
+    };
+    let provenance = read("one/app.provenance.json");
+    assert_eq!(provenance["predicateType"], "https://slsa.dev/provenance/v1");
+    assert_eq!(names(&provenance), ["b", "first/a"]);
+    let sbom = read("one/app.sbom.spdx.json");
+    assert_eq!(sbom["predicate"]["spdxVersion"], "SPDX-2.3");
+    assert_eq!(sbom["subject"], provenance["subject"]);
+    assert!(!home.path().join("two/provenance.json").exists());
+    for platform in ["linux_arm64", "linux_amd64"] {
+        let own = read(&format!("two/{platform}/provenance.json"));
+        assert_eq!(own["subject"], provenance["subject"]);
+    }
+    let mut archive = tar::Archive::new(fs::File::open(home.path().join("one.tar")).unwrap());
+    let found = archive.entries().unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        (entry.path().unwrap().display().to_string(), entry.header().mtime().unwrap())
+    });
+    let found: Vec<_> = found.collect();
+    assert!(found.contains(&("provenance.json".into(), 0)), "{found:?}");
+    assert!(found.contains(&("sbom.spdx.json".into(), 0)), "{found:?}");
+
+    let docker = match Docker::shared() {
+        Ok(docker) => docker,
+        Err(why) => return skip(why),
+    };
+    let words = ["buildx", "build", "--quiet", "--provenance=mode=max", "-o", "docker", "app"];
+    let said = Said::of(docker.command(home.path(), &words).output().unwrap());
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let theirs = read("docker/provenance.json");
+    let sorted = |of: &Value| {
+        let mut subjects = of["subject"].as_array().unwrap().clone();
+        subjects.sort_by_key(|subject| subject["name"].to_string());
+        subjects
+    };
+    assert_eq!(sorted(&theirs), sorted(&provenance));
 }

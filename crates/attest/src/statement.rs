@@ -5,7 +5,9 @@ use crate::artefact::{self, Document};
 use koskit_image::oci::Descriptor;
 use koskit_image::{Error, Image, Store, Variant};
 use koskit_llb::{Digest, Platform, Reference};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use std::ops::Range;
 
 /// Predicate: an SPDX document.
 pub const SPDX: &str = "https://spdx.dev/Document";
@@ -19,6 +21,8 @@ const PREDICATE: &str = "in-toto.io/predicate-type";
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 const ATTESTATION: &str = "attestation-manifest";
+/// The largest statement that is read.
+const MAX_STATEMENT: u64 = 64 << 20;
 
 /// What is said about an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,27 +36,41 @@ pub struct Predicate {
 impl Predicate {
     /// The statement that this is so of an image.
     pub fn about(&self, name: Option<&Reference>, platform: &Platform, digest: &Digest) -> Value {
-        let name = name.map_or_else(
-            || "_".to_owned(),
-            |name| {
-                let platform = platform.to_string().replace('/', "%2F");
-                let tag = name.tag().map(|tag| format!("@{tag}")).unwrap_or_default();
-                let path = name.familiar();
-                let path = path.split('@').next().unwrap_or_default();
-                let path = name
-                    .tag()
-                    .and_then(|tag| path.strip_suffix(&format!(":{tag}")))
-                    .unwrap_or(path);
-                format!("pkg:docker/{path}{tag}?platform={platform}")
-            },
-        );
+        let name = purl(name, platform);
+        self.statement(&[(name, digest.hex().to_owned())])
+    }
+
+    /// The statement that this is so of files, each with its SHA-256 in hexadecimal digits.
+    pub fn statement(&self, subjects: &[(String, String)]) -> Value {
+        let subject = |(name, digest): &(String, String)| json!({ "name": name, "digest": { "sha256": digest } });
         json!({
             "_type": "https://in-toto.io/Statement/v1",
             "predicateType": self.kind,
-            "subject": [{ "name": name, "digest": { "sha256": digest.hex() } }],
+            "subject": subjects.iter().map(subject).collect::<Vec<_>>(),
             "predicate": self.document,
         })
     }
+
+    /// The name of a file that has only this: as BuildKit's, and for CycloneDX as its
+    /// specification wants it.
+    pub fn file_name(&self) -> &'static str {
+        match self.kind.as_str() {
+            SPDX => "sbom.spdx.json",
+            CYCLONEDX => "sbom.cdx.json",
+            _ => "provenance.json",
+        }
+    }
+}
+
+/// What an image is called in a statement.
+fn purl(name: Option<&Reference>, platform: &Platform) -> String {
+    let Some(name) = name else { return "_".to_owned() };
+    let platform = platform.to_string().replace('/', "%2F");
+    let tag = name.tag().map(|tag| format!("@{tag}")).unwrap_or_default();
+    let path = name.familiar();
+    let path = path.split('@').next().unwrap_or_default();
+    let path = name.tag().and_then(|tag| path.strip_suffix(&format!(":{tag}"))).unwrap_or(path);
+    format!("pkg:docker/{path}{tag}?platform={platform}")
 }
 
 /// Writes what is said about an image, if anything, for an entry beside its own in an index.
@@ -88,20 +106,22 @@ pub fn attestation(
     }))
 }
 
-/// What an index says about one of its images.
+/// What an index says about one of its images: the first document of a kind, as its text.
+///
+/// A bill of materials may be large. It is the one thing in memory, once, and not taken apart.
 ///
 /// # Errors
-/// A document is missing, damaged or not valid.
+/// A document is missing, damaged, not valid, or larger than 64 MiB.
 pub fn attached(
     store: &Store,
     index: &Descriptor,
     image: &Digest,
-) -> Result<Vec<Predicate>, Error> {
+    kind: &str,
+) -> Result<Option<String>, Error> {
     let invalid = |what: &Digest, why: &str| Error::Invalid {
         what: format!("the attestation {what}"),
         why: why.to_owned(),
     };
-    let mut predicates = Vec::new();
     for entry in store.manifests(index)? {
         let annotation = |key: &str| entry.annotations().as_ref().and_then(|all| all.get(key));
         let about = annotation(REFERENCE_DIGEST).is_some_and(|digest| digest == image.as_str());
@@ -109,19 +129,124 @@ pub fn attached(
             continue;
         }
         for layer in store.manifest(&entry)?.layers() {
-            if layer.media_type().as_ref() != MEDIA_TYPE {
+            // Who wrote it may not have said of which kind it is; then it says so itself.
+            let said = layer.annotations().as_ref().and_then(|all| all.get(PREDICATE));
+            let other = said.is_some_and(|said| said != kind);
+            if layer.media_type().as_ref() != MEDIA_TYPE || other {
                 continue;
             }
-            let statement: Value = serde_json::from_slice(&store.document(layer)?)
-                .map_err(|e| invalid(image, &e.to_string()))?;
-            let of = |value: &Value| value["digest"]["sha256"] == image.hex();
-            if !statement["subject"].as_array().is_some_and(|all| all.iter().any(of)) {
+            let bytes = store.document_within(layer, MAX_STATEMENT)?;
+            let text = String::from_utf8(bytes).map_err(|_| invalid(image, "it is no UTF-8"))?;
+            let statement: Statement =
+                serde_json::from_str(&text).map_err(|e| invalid(image, &e.to_string()))?;
+            if !statement.subject.iter().any(|subject| subject.digest["sha256"] == image.hex()) {
                 return Err(invalid(image, "it is about another image"));
             }
-            let kind = statement["predicateType"].as_str();
-            let kind = kind.ok_or_else(|| invalid(image, "it has no predicateType"))?.to_owned();
-            predicates.push(Predicate { kind, document: statement["predicate"].clone() });
+            if statement.predicate_type == kind {
+                let place = member(&text, "predicate");
+                let place = place.ok_or_else(|| invalid(image, "it has no predicate"))?;
+                return Ok(Some(cut(text, place)));
+            }
         }
     }
-    Ok(predicates)
+    Ok(None)
+}
+
+/// What is read of a statement; that it is JSON to its end is checked on the way.
+#[derive(Deserialize)]
+struct Statement {
+    #[serde(rename = "predicateType")]
+    predicate_type: String,
+    #[serde(default)]
+    subject: Vec<Subject>,
+}
+
+#[derive(Deserialize)]
+struct Subject {
+    #[serde(default)]
+    digest: Value,
+}
+
+/// Where the value of a member stands in the text of a JSON object.
+fn member(text: &str, name: &str) -> Option<Range<usize>> {
+    let bytes = text.as_bytes();
+    let (mut depth, mut at) = (0usize, 0);
+    // The name of the member that is read, and where its value begins.
+    let (mut key, mut from) = (None, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => {
+                let begin = at;
+                at += 1;
+                while bytes.get(at).is_some_and(|&b| b != b'"') {
+                    at += if bytes[at] == b'\\' { 2 } else { 1 };
+                }
+                if depth == 1 && key.is_none() {
+                    key = text.get(begin + 1..at);
+                }
+            }
+            b':' if depth == 1 => from = at + 1,
+            b'{' | b'[' => depth += 1,
+            byte @ (b'}' | b']' | b',') => {
+                if depth == 1 && key.take() == Some(name) {
+                    return Some(from..at);
+                }
+                depth -= usize::from(byte != b',');
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// A part of a text, in the same memory.
+fn cut(mut text: String, place: Range<usize>) -> String {
+    text.truncate(place.end);
+    text.drain(..place.start);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_of_an_object_is_found_whatever_stands_around_it() {
+        let text =
+            r#"{"x":{"predicate":1},"a\"}":"predicate","predicate" : {"p":[1,"}\\"]} ,"z":[]}"#;
+        let found = member(text, "predicate").map(|place| cut(text.to_owned(), place)).unwrap();
+        assert_eq!(found.trim(), r#"{"p":[1,"}\\"]}"#);
+        assert_eq!(member(text, "z").map(|place| &text[place]), Some("[]"));
+        assert_eq!(member(text, "p"), None);
+        assert_eq!(member("{}", "p"), None);
+    }
+
+    #[test]
+    fn a_large_document_is_read_whole_and_one_that_is_too_large_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let config = json!({ "os": "linux", "architecture": "arm64", "config": {} });
+        let image = store.add_image(&config, &[]).unwrap();
+        let read = |len: usize| {
+            let document = json!({ "text": "x".repeat(len) });
+            let predicates = [
+                Predicate { kind: PROVENANCE.into(), document: json!({}) },
+                Predicate { kind: SPDX.into(), document },
+            ];
+            let beside = attestation(&store, None, &image, &predicates).unwrap().unwrap();
+            let own = Variant {
+                platform: image.platform.clone(),
+                descriptor: image.descriptor.clone(),
+                annotations: Default::default(),
+            };
+            let index = store.add_index_as(&[own, beside], &Default::default()).unwrap();
+            attached(&store, &index, &image.digest(), SPDX)
+        };
+        let text = read(5 << 20).unwrap().unwrap();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(document["text"].as_str().unwrap().len(), 5 << 20);
+        let error = read(64 << 20).unwrap_err().to_string();
+        assert!(error.contains("it is larger than 64 MiB"), "{error}");
+    }
 }

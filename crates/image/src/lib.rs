@@ -51,7 +51,7 @@ pub use make::{Annotations, Form, Variant};
 pub use oci_spec::image as oci;
 pub use reach::{NameSpace, Pruned, Space};
 pub use remote::Fetch;
-pub use rootfs::{RootFs, unpack_archive};
+pub use rootfs::{Added, RootFs, unpack_archive};
 pub use scratch::{Scratch, remove_all as remove_scratch};
 pub use store::{Store, Tagged};
 pub use tree::{Node, NodeKind, ResolveError, Tree};

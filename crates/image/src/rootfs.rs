@@ -1,14 +1,18 @@
 //! The files of images, without layers: as a tar archive, or in a directory.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use koskit_llb::Digest;
+use sha2::{Digest as _, Sha256};
+
 use crate::compress::Decoder;
 use crate::layer::flatten::{directory, flatten};
-use crate::layer::{Limits, Ownership, UnpackOptions, Writer, unpack};
+use crate::layer::{Entry, EntryKind, Limits, Ownership, Reader, UnpackOptions, Writer, unpack};
 use crate::scratch::Scratch;
 use crate::{Error, Layer, LayerError, Store};
 
@@ -19,6 +23,19 @@ pub struct RootFs<'a> {
     pub below: PathBuf,
     /// The image's layers, the lowest first.
     pub layers: &'a [Layer],
+    /// Files that are put beside those of the image, or in the place of one.
+    pub added: Vec<Added>,
+}
+
+/// A small file that is in no layer.
+#[derive(Clone, Debug)]
+pub struct Added {
+    /// Its name, in the same directory as the root of the image.
+    pub name: String,
+    /// What is in it.
+    pub content: Vec<u8>,
+    /// Its time, in seconds since 1970.
+    pub time: i64,
 }
 
 impl Store {
@@ -35,8 +52,38 @@ impl Store {
                 writer.entry(&directory(image.below.clone())).map_err(failed)?;
             }
             flatten(self, image.layers, &image.below, &Limits::default(), &mut writer)?;
+            for added in &image.added {
+                let size = added.content.len() as u64;
+                let entry = Entry {
+                    kind: EntryKind::File(size),
+                    mode: 0o600,
+                    mtime: added.time,
+                    ..directory(image.below.join(&added.name))
+                };
+                writer.entry(&entry).map_err(failed)?;
+                writer.content(&mut added.content.as_slice(), size).map_err(failed)?;
+            }
         }
         writer.finish().map_err(failed)
+    }
+
+    /// The files of an image with their digests, as a container sees them, by their paths.
+    ///
+    /// # Errors
+    /// A layer is missing, damaged or hostile.
+    pub fn file_digests(&self, layers: &[Layer]) -> Result<BTreeMap<PathBuf, Digest>, Error> {
+        let image = RootFs { below: PathBuf::new(), layers, added: Vec::new() };
+        let (writer, reader) = pipe();
+        std::thread::scope(|scope| {
+            let written = scope.spawn(move || self.write_tar(&[image], writer));
+            let digests = digests(Reader::new(reader, &Limits::default()));
+            let written = written.join().unwrap_or_else(|e| std::panic::resume_unwind(e));
+            match (written, digests) {
+                (Err(Error::Pack(LayerError::Write(_))), Err(error)) => Err(error.into()),
+                (Err(error), _) => Err(error),
+                (Ok(()), digests) => Ok(digests?),
+            }
+        })
     }
 
     /// Writes the files of images into a directory, and makes it where there is none. All files
@@ -73,6 +120,36 @@ impl Store {
             }
         })
     }
+}
+
+/// The digests of the files in an archive.
+fn digests(mut reader: Reader<impl Read>) -> Result<BTreeMap<PathBuf, Digest>, LayerError> {
+    let mut digests = BTreeMap::new();
+    let mut buffer = vec![0; 1 << 16];
+    while let Some(entry) = reader.next()? {
+        let digest = match &entry.kind {
+            EntryKind::File(_) => {
+                let mut sha = Sha256::new();
+                let mut content = reader.content();
+                loop {
+                    match content.read(&mut buffer) {
+                        Ok(0) => break,
+                        Ok(n) => sha.update(&buffer[..n]),
+                        Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                        Err(e) => return Err(content.failed(e)),
+                    }
+                }
+                Digest::from_bytes(sha.finalize().into())
+            }
+            EntryKind::Link(target) => match digests.get(target) {
+                Some(digest) => Digest::clone(digest),
+                None => continue,
+            },
+            _ => continue,
+        };
+        digests.insert(entry.path, digest);
+    }
+    Ok(digests)
 }
 
 /// Unpacks a tar archive, which may be compressed with gzip or zstd, into an empty directory. All
@@ -252,7 +329,7 @@ mod tests {
         let expected = Tree::read(&store, &image, &Limits::default()).unwrap();
 
         let mut archive = Vec::new();
-        let files = RootFs { below: PathBuf::new(), layers: &layers };
+        let files = RootFs { below: PathBuf::new(), layers: &layers, added: Vec::new() };
         store.write_tar(std::slice::from_ref(&files), &mut archive).unwrap();
         let mut writer = store.layer_writer(Default::default()).unwrap();
         writer.write_all(&archive).unwrap();
@@ -277,7 +354,7 @@ mod tests {
         let store = Store::open(directory.path().join("store")).unwrap();
         let layers = layers(&store);
         let to = directory.path().join("new/to");
-        let files = [RootFs { below: PathBuf::new(), layers: &layers }];
+        let files = [RootFs { below: PathBuf::new(), layers: &layers, added: Vec::new() }];
         store.write_files(&files, &to).unwrap();
         assert_eq!(fs::read_to_string(to.join("a/kept")).unwrap(), "changed");
         assert_eq!(fs::read_link(to.join("a/symlink")).unwrap(), Path::new("/etc"));
@@ -319,7 +396,7 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         let to = directory.path().join("to");
         let layers = [layer];
-        let files = RootFs { below: PathBuf::new(), layers: &layers };
+        let files = RootFs { below: PathBuf::new(), layers: &layers, added: Vec::new() };
         store.write_files(&[files], &to).unwrap_err();
         assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
     }

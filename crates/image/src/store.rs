@@ -458,10 +458,19 @@ impl Store {
     /// # Errors
     /// It is missing, damaged, or larger than 4 MiB.
     pub fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+        self.document_within(descriptor, MAX_DOCUMENT)
+    }
+
+    /// A whole document of so many bytes at most.
+    ///
+    /// # Errors
+    /// It is missing, damaged, or larger.
+    pub fn document_within(&self, descriptor: &Descriptor, most: u64) -> Result<Vec<u8>, Error> {
         let digest = digest(descriptor)?;
-        if descriptor.size() > MAX_DOCUMENT {
+        if descriptor.size() > most {
             let what = format!("the document {digest}");
-            return Err(Error::Invalid { what, why: "it is larger than 4 MiB".into() });
+            let why = format!("it is larger than {} MiB", most >> 20);
+            return Err(Error::Invalid { what, why });
         }
         let mut bytes = Vec::new();
         let mut blob = self.blob(&digest, descriptor.size())?;

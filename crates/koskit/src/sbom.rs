@@ -7,8 +7,8 @@ use koskit_attest::sbom::{Format, Subject};
 use koskit_attest::{Scan, attached, scan};
 use koskit_image::{Image, Store};
 use koskit_llb::{Platform, Reference};
-use serde_json::Value;
-use std::fs;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 /// Show the software bill of materials of an image
@@ -57,24 +57,70 @@ pub fn sbom(arguments: &Arguments) -> Result<()> {
         None => {
             let scan = scan(&store, &image)?;
             warn(&scan);
-            arguments.format.write(&subject(Some(&arguments.image), &image), &scan, &[])
+            let subject = subject(Some(&arguments.image), &image);
+            arguments.format.write(&subject, &scan, &[]).to_string()
         }
     };
-    let text = format!("{document:#}\n");
     match &arguments.output {
-        Some(path) => {
-            fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-        }
-        None => Ok(output::print(&text)?),
+        Some(path) => File::create(path)
+            .and_then(|file| indented(&document, file))
+            .with_context(|| format!("cannot write {}", path.display())),
+        None => match indented(&document, io::stdout().lock()) {
+            // Who reads has seen enough.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
+        },
     }
 }
 
+/// Writes JSON for people: it may be too large to be taken apart for that. A text that is no
+/// JSON comes out as another one that is none.
+fn indented(text: &str, to: impl Write) -> io::Result<()> {
+    let mut to = BufWriter::new(to);
+    let mut depth = 0usize;
+    // Whether a bracket was just opened, the character before in a text was a backslash, and
+    // whether this is in one.
+    let (mut opened, mut escaped, mut quoted) = (false, false, false);
+    for &byte in text.as_bytes() {
+        if quoted {
+            to.write_all(&[byte])?;
+            quoted = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        let line = |to: &mut BufWriter<_>, depth: usize| write!(to, "\n{:1$}", "", 2 * depth);
+        match byte {
+            b' ' | b'\n' | b'\r' | b'\t' => continue,
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if !std::mem::take(&mut opened) {
+                    line(&mut to, depth)?;
+                }
+                to.write_all(&[byte])?;
+                continue;
+            }
+            _ => {}
+        }
+        if std::mem::take(&mut opened) {
+            line(&mut to, depth)?;
+        }
+        to.write_all(&[byte])?;
+        match byte {
+            b'{' | b'[' => (depth, opened) = (depth + 1, true),
+            b',' => line(&mut to, depth)?,
+            b':' => to.write_all(b" ")?,
+            b'"' => quoted = true,
+            _ => {}
+        }
+    }
+    to.write_all(b"\n")?;
+    to.flush()
+}
+
 /// The bill that an image has with it.
-fn kept(store: &Store, name: &Reference, image: &Image, format: Format) -> Result<Option<Value>> {
+fn kept(store: &Store, name: &Reference, image: &Image, format: Format) -> Result<Option<String>> {
     let Some(index) = store.find(&name.clone().tagged())? else { return Ok(None) };
-    let predicates = attached(store, &index, &image.digest())?;
-    let wanted = predicates.into_iter().find(|p| p.kind == format.predicate_type());
-    Ok(wanted.map(|predicate| predicate.document))
+    Ok(attached(store, &index, &image.digest(), format.predicate_type())?)
 }
 
 /// What a bill is of.
@@ -93,5 +139,27 @@ pub fn warn(scan: &Scan) {
     for skipped in &scan.skipped {
         let path = skipped.path.display();
         output::error(&format!("{head} the packages of /{path} are not listed: {}\n", skipped.why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_indented_as_everybody_does_it() {
+        for text in [
+            r#"{"a":[1,2,{"b":{},"c":[]}],"d":"x\\","e":"{\"[,:","f":null}"#,
+            "[]",
+            "[[],[[1]],true]",
+            "3",
+        ] {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            for text in [text, &format!("{value:#}")] {
+                let mut out = Vec::new();
+                indented(text, &mut out).unwrap();
+                assert_eq!(String::from_utf8(out).unwrap(), format!("{value:#}\n"));
+            }
+        }
     }
 }

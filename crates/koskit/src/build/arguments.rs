@@ -90,7 +90,7 @@ pub struct Arguments {
     /// The size of /dev/shm, as 64m
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub shm_size: Option<u64>,
-    /// A limit of commands, as nofile=1024; only BuildKit servers set any
+    /// A limit of commands, as nofile=1024
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = values::ulimit)]
     pub ulimit: Vec<pb::Ulimit>,
     /// The control group of commands; only BuildKit servers put them into one
@@ -239,15 +239,6 @@ impl Arguments {
         if self.builder().is_some() {
             // What it allows is the builder's to say.
             return Ok(outputs);
-        }
-        if let Some(limit) = self.ulimit.first() {
-            bail!(
-                "--ulimit {}={}:{} cannot be had: koskit's builder sets no limits; a BuildKit \
-                 server does, by --builder",
-                limit.name,
-                limit.soft,
-                limit.hard
-            );
         }
         if let Some(group) = self.cgroup_parent.as_ref().filter(|group| !group.is_empty()) {
             bail!(

@@ -148,6 +148,11 @@ impl Told {
         Ok(Self { sbom: sbom.transpose()?, provenance })
     }
 
+    /// Whether nothing is said.
+    pub fn is_nothing(&self) -> bool {
+        self.sbom.is_none() && self.provenance.is_none()
+    }
+
     /// What could not be read, as warnings.
     pub fn skipped(&self) -> impl Iterator<Item = String> {
         let scans = self.sbom.iter().flat_map(|(_, scan, _)| &scan.skipped);

@@ -5,12 +5,13 @@
 use crate::build::annotations::{self, Annotation, Place};
 use crate::build::attest::Told;
 use crate::build::engine::Made;
+use crate::build::epoch;
 use crate::build::outputs::{Dest, Kind, Output};
 use crate::registry::{Blobs, Layers};
 use anyhow::{Context as _, Result, bail};
 use koskit_image::oci::Descriptor;
 use koskit_image::{
-    Annotations, Archive, Export, Form, Image, Layer, RootFs, Store, Variant, replace_file,
+    Added, Annotations, Archive, Export, Form, Image, Layer, RootFs, Store, Variant, replace_file,
 };
 use koskit_llb::{Digest, Platform, Reference};
 use koskit_progress::{Progress, Step};
@@ -253,11 +254,11 @@ impl Exporter<'_> {
             true => PathBuf::from(platform.to_string().replace('/', "_")),
             false => PathBuf::new(),
         };
-        let of = |built: &'_ Built| below(&built.platform);
-        let files: Vec<RootFs<'_>> = built
-            .iter()
-            .map(|built| RootFs { below: of(built), layers: &built.made.layers })
-            .collect();
+        let files = built.iter().map(|built| {
+            let (below, layers) = (below(&built.platform), built.made.layers.as_slice());
+            Ok(RootFs { below, layers, added: self.statements(built, output)? })
+        });
+        let files: Vec<RootFs<'_>> = files.collect::<Result<_>>()?;
         match (&output.dest, output.kind) {
             (Some(Dest::Path(path)), Kind::Local) => self.store.write_files(&files, path)?,
             (Some(Dest::Path(path)), _) => {
@@ -266,6 +267,32 @@ impl Exporter<'_> {
             _ => self.store.write_tar(&files, io::stdout().lock())?,
         }
         Ok(())
+    }
+
+    /// What is said about files that are no image: each as a file beside them, as in BuildKit.
+    fn statements(&self, built: &Built, output: &Output) -> Result<Vec<Added>> {
+        if built.told.is_nothing() {
+            return Ok(Vec::new());
+        }
+        let image = self.store.add_image_as(
+            &config(&built.made)?,
+            &built.made.layers,
+            &Form { docker: false, annotations: Annotations::new() },
+        )?;
+        let subjects: Vec<(String, String)> = self
+            .store
+            .file_digests(&built.made.layers)?
+            .into_iter()
+            .map(|(path, digest)| (path.display().to_string(), digest.hex().to_owned()))
+            .collect();
+        let time = epoch::epoch()?;
+        let added =
+            built.told.about(self.tags.first(), &image).into_iter().map(|predicate| Added {
+                name: format!("{}{}", output.attestation_prefix, predicate.file_name()),
+                content: format!("{:#}\n", predicate.statement(&subjects)).into_bytes(),
+                time,
+            });
+        Ok(added.collect())
     }
 
     fn push(&self, root: &Descriptor, name: &Reference, step: &Step<'_>) -> Result<()> {

@@ -30,6 +30,8 @@ pub struct Output {
     pub annotations: Vec<Annotation>,
     /// A directory for each platform, or not; by default if there are several.
     pub platform_split: Option<bool>,
+    /// What the names of files begin with in which something is said about the others.
+    pub attestation_prefix: String,
 }
 
 /// In what form an image is written.
@@ -76,6 +78,7 @@ impl Output {
             docker: false,
             annotations: Vec::new(),
             platform_split: None,
+            attestation_prefix: String::new(),
         }
     }
 
@@ -196,6 +199,10 @@ impl FromStr for Output {
                 }
                 "force-compression" => output.force_compression = boolean(key, value)?,
                 "oci-mediatypes" => output.docker = !boolean(key, value)?,
+                "attestation-prefix" if value.contains('/') => {
+                    return Err(format!("{key}={value} is no beginning of a file's name"));
+                }
+                "attestation-prefix" => output.attestation_prefix.clone_from(value),
                 "platform-split" => output.platform_split = Some(boolean(key, value)?),
                 "rewrite-timestamp" => {
                     if !boolean(key, value)? {

@@ -312,7 +312,7 @@ fn what_cannot_be_had_is_refused_in_docker_s_words() {
         (&["--secret", "id=a,src=nowhere", "app"], "failed to stat nowhere"),
         (&["--build-context", "x=nowhere", "app"], "failed to get build context x: stat nowhere"),
         (&["--annotation", "index:a=b", "app"], "index annotations not supported for single"),
-        (&["--ulimit", "nofile=1", "app"], "--ulimit nofile=1:1 cannot be had"),
+        (&["--cgroup-parent", "a/b", "app"], "--cgroup-parent a/b cannot be had"),
         (&["--network", "bridge", "app"], "unsupported network mode \"bridge\""),
         (&["--allow", "everything", "app"], "invalid entitlement: everything"),
     ];
