@@ -44,6 +44,17 @@ impl World {
         self.docker.must(&["buildx", "prune", "--all", "--force"]);
     }
 
+    /// Builds by koskit's own engine, in a home that has neither images nor results.
+    fn koskit_anew(&self, words: &[&str]) -> Steps {
+        for folder in ["cache", "data"] {
+            // What other users than this one own is removed by the one who may.
+            let folder = self.home.path().join(folder);
+            let removed = std::process::Command::new("rm").arg("-rf").arg(folder).status();
+            assert!(removed.unwrap().success());
+        }
+        self.koskit(words)
+    }
+
     fn koskit(&self, words: &[&str]) -> Steps {
         let common = ["build", "--progress=rawjson", "--platform", platform(), "context"];
         Steps::of(self.home.koskit(&[&common[..], words].concat()))
@@ -118,6 +129,8 @@ impl Steps {
                 list.insert(what.to_owned());
             }
         }
+        // COPY --link has a second vertex, which is no work.
+        steps.done.retain(|what| !steps.cached.contains(what));
         steps
     }
 
@@ -201,16 +214,120 @@ fn a_cache_within_an_image_is_not_lost_on_the_way_through_the_store() {
 }
 
 #[test]
-fn limits_reach_the_commands_on_a_server_and_are_refused_here() {
+fn limits_reach_the_commands_of_both_builders_and_control_groups_those_of_a_server() {
     let text = "FROM BASE\nRUN --network=none ulimit -n >/limit; echo \"files: $(cat /limit)\"\n";
     let Some(world) = World::with(text) else { return };
-    let steps = world.remote(&["--ulimit", "nofile=77:99"]);
-    let line = "files: 77";
-    let logged = base64::engine::general_purpose::STANDARD.encode(line);
-    assert!(steps.said.contains(logged.trim_end_matches('=')), "{}", steps.said);
-    for refused in [["--ulimit", "nofile=77"], ["--cgroup-parent", "x"]] {
-        let said = world.home.koskit(&[&["build", "context"][..], &refused].concat());
-        assert!(said.stderr.contains(&format!("{} ", refused[0])), "{}", said.stderr);
-        assert!(said.stderr.contains("--builder"), "{}", said.stderr);
+    let logged = base64::engine::general_purpose::STANDARD.encode("files: 77");
+    for steps in
+        [world.remote(&["--ulimit", "nofile=77:99"]), world.koskit(&["--ulimit", "nofile=77:99"])]
+    {
+        assert!(steps.said.contains(&logged), "{}", steps.said);
     }
+    let said = world.home.koskit(&["build", "context", "--cgroup-parent", "x"]);
+    assert!(said.stderr.contains("--cgroup-parent x cannot be had"), "{}", said.stderr);
+    assert!(said.stderr.contains("--builder"), "{}", said.stderr);
+}
+
+/// Steps of all kinds, which take what is hard to name.
+const ALL: &str = r#"
+FROM BASE AS one
+WORKDIR /work/a
+ENV A=b
+ARG X="<&>"
+COPY --chown=7:8 --chmod=640 folder /f/
+COPY *.txt /t/
+COPY . /all/
+COPY --link folder/a /linked
+RUN --network=none --mount=type=bind,target=/ctx cat /ctx/hello.txt >/h; echo "$X" >>/h
+RUN --network=none --mount=type=bind,source=folder/sub,target=/ctx ls /ctx >/h2
+RUN --network=none --mount=type=cache,target=/c --mount=type=tmpfs,target=/t2 \
+    --mount=type=secret,id=s --mount=type=bind,from=BASE,target=/b echo x >/c/x
+RUN --network=none --mount=type=cache,id=other,sharing=locked,target=/c echo 1 >/one
+COPY --exclude=a folder /g/
+COPY --exclude=*.txt . /nt/
+ADD --link link[12] /links/
+COPY link1 /l1
+COPY <<TEXT /heredoc
+a < b
+TEXT
+COPY --chown=root:root hello.txt /owned
+FROM scratch
+COPY --from=one /f/sub /h* /
+COPY --link --from=one /linked /
+"#;
+/// How many they are.
+const COUNT: usize = 17;
+
+fn world_with_all() -> Option<World> {
+    let world = World::with(ALL)?;
+    let link = |to: &str, name: &str| {
+        let path = world.home.path().join("context").join(name);
+        std::os::unix::fs::symlink(to, path).unwrap();
+    };
+    link("hello.txt", "link1");
+    link("folder", "link2");
+    Some(world)
+}
+
+#[test]
+fn docker_finds_all_steps_that_koskit_has_exported() {
+    let Some(world) = world_with_all() else { return };
+    let name = world.registry.name("cache");
+    let to = format!("type=registry,ref={name},mode=max");
+    world
+        .koskit(&["--cache-to", "type=local,dest=kept,mode=max", "--cache-to", &to])
+        .all_done(COUNT);
+    let from = format!("type=registry,ref={name}");
+    for cache in ["type=local,src=kept", &from] {
+        world.prune();
+        world.docker(&["--cache-from", cache]).all_known(COUNT);
+        // And so does koskit, of course.
+        world.koskit_anew(&["--cache-from", cache]).all_known(COUNT);
+    }
+    world.change();
+    world.prune();
+    let steps = world.docker(&["--cache-from", "type=local,src=kept"]);
+    assert_eq!(steps.cached, BTreeSet::from(NOT_CHANGED.map(String::from)), "{}", steps.said);
+}
+
+#[test]
+fn koskit_finds_all_steps_that_docker_has_exported() {
+    let Some(world) = world_with_all() else { return };
+    let name = world.registry.name("cache");
+    let to = format!("type=registry,ref={name},mode=max");
+    world
+        .docker(&["--cache-to", "type=local,dest=kept,mode=max", "--cache-to", &to])
+        .all_done(COUNT);
+    let from = format!("type=registry,ref={name}");
+    for cache in ["type=local,src=kept", &from] {
+        let steps = world.koskit_anew(&["--cache-from", cache, "--output", "out"]);
+        steps.all_known(COUNT);
+        let file =
+            |name: &str| std::fs::read_to_string(world.home.path().join("out").join(name)).unwrap();
+        assert_eq!([file("h"), file("b"), file("linked")], ["hello\n<&>\n", "b\n", "a\n"]);
+        std::fs::remove_dir_all(world.home.path().join("out")).unwrap();
+    }
+    world.change();
+    let steps = world.koskit_anew(&["--cache-from", "type=local,src=kept"]);
+    assert_eq!(steps.cached, BTreeSet::from(NOT_CHANGED.map(String::from)), "{}", steps.said);
+}
+
+/// The steps of [`ALL`] that are not made of the file that changes.
+const NOT_CHANGED: [&str; 3] =
+    ["WORKDIR /work/a", "COPY --chown=7:8 --chmod=640 folder /f/", "COPY --link folder/a /linked"];
+
+#[test]
+fn the_cache_within_an_image_is_one_for_both() {
+    let text = "FROM BASE\nCOPY hello.txt folder /\nRUN --network=none cat hello.txt >/copy\n\
+                RUN --network=none true\nRUN --network=none echo more >/more\n";
+    let Some(world) = World::with(text) else { return };
+    let (here, there) = (world.registry.name("here"), world.registry.name("there"));
+    let output = format!("--output=type=image,name={there},push=true");
+    world.docker(&[&output, "--cache-to", "type=inline"]).all_done(4);
+    let from = format!("type=registry,ref={there}");
+    world.koskit_anew(&["--cache-from", &from]).all_known(4);
+    world.koskit_anew(&["-t", &here, "--push", "--cache-to", "type=inline"]).all_done(4);
+    world.prune();
+    world.docker(&["--cache-from", &here]).all_known(4);
+    world.koskit_anew(&["--cache-from", &here]).all_known(4);
 }

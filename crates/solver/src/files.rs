@@ -28,7 +28,7 @@ pub(crate) use mode::ModeChange;
 pub(crate) use owner::{Ids, lookup};
 pub(crate) use root::Root;
 pub use select::Place;
-pub(crate) use select::{Filter, Find, Selection, View};
+pub(crate) use select::{Entry, Filter, Find, Kind, Selection, View};
 
 /// Why files cannot be copied, made or removed. Paths are those of the image or the context,
 /// relative to its root.

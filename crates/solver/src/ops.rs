@@ -8,15 +8,15 @@ mod merge;
 mod source;
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use koskit_llb::{Graph, Inputs, pb};
+use koskit_llb::{Graph, Inputs, Vertex, pb};
 
 use crate::exec::Cancel;
 use crate::filesystem::FileSystem;
 use crate::hashes::Hashes;
-use crate::portable::Records;
+use crate::portable::{Edges, Records};
 use crate::solver::{Options, Solver};
 use crate::{Event, Problem, schedule};
 
@@ -35,6 +35,8 @@ pub(crate) struct Build<'a> {
     pub depth: usize,
     /// What was made, and what was known.
     pub records: &'a Mutex<Records>,
+    /// What BuildKit calls the results, where that matters.
+    pub edges: Option<&'a Edges>,
 }
 
 /// The results of all vertices, or the first one that failed.
@@ -66,6 +68,9 @@ impl Build<'_> {
         (self.tell)(Event::Started { vertex: index });
         let start = Instant::now();
         let vertex = &self.graph.vertices()[index];
+        if let Some(edges) = self.edges {
+            edges.step(self.graph, vertex, inputs, &self.solver.imports);
+        }
         let outcome = match &vertex.op {
             pb::op::Op::Source(op) => {
                 let output = self.source(op, vertex);
@@ -83,7 +88,26 @@ impl Build<'_> {
             Ok(_) => Event::Completed { vertex: index, duration },
             Err(_) => Event::Failed { vertex: index, duration },
         });
-        Ok(outcome?.outputs)
+        let outputs = outcome?.outputs;
+        if let Some(edges) = self.edges {
+            self.shared(edges, vertex, &outputs);
+        }
+        Ok(outputs)
+    }
+
+    /// Notes what BuildKit calls the results of a vertex.
+    fn shared(&self, edges: &Edges, vertex: &Vertex, outputs: &[FileSystem]) {
+        if let (pb::op::Op::Source(_), [output]) = (&vertex.op, outputs) {
+            edges.source(vertex, output, &self.solver.imports);
+            return;
+        }
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        for (number, output) in outputs.iter().enumerate() {
+            let key = edges.get(&vertex.digest, number as u32);
+            if let (Some(key), FileSystem::Layers(layers)) = (key, output) {
+                records.edges.push((key, Arc::clone(layers)));
+            }
+        }
     }
 }
 

@@ -8,16 +8,19 @@
 //! - layers: the result of the step that has this key, or
 //! - one link to another record: a name that stands for that one's key (see `cache`).
 //!
-//! The digests are the keys of this solver, which are not those of BuildKit: to find a step's
-//! result again, both must have been built here. Records with links and layers are BuildKit's
-//! own, and passed over.
+//! Each result is there twice: by the key that this solver has for it, and by BuildKit's (see
+//! `edges`), so that either finds what the other has made. BuildKit's records have, for each
+//! input, links to those that the step may have been made of.
 //!
 //! Nothing that is read here is trusted further than an image is: layers are checked against
 //! their digests when they are unpacked. But who can write a cache decides what a step has
 //! made, as with every builder's cache.
 
+mod contents;
+mod edges;
 mod export;
 mod import;
+mod ops;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -28,6 +31,7 @@ use koskit_llb::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub(crate) use edges::{EdgeKey, Edges};
 pub use export::{CacheExport, Mode, Records};
 pub use import::ReadBlob;
 
@@ -79,7 +83,19 @@ pub struct Import {
     results: HashMap<Digest, Vec<Layer>>,
     /// The key that a name stands for.
     aliases: HashMap<Digest, Digest>,
+    /// All records as BuildKit has them, and where those of a digest are.
+    records: Vec<Known>,
+    places: HashMap<Digest, Vec<usize>>,
     origin: Origin,
+}
+
+/// A record of BuildKit's.
+#[derive(Clone, Debug)]
+struct Known {
+    digest: Digest,
+    /// For each input, the records that it may be, and which part of them.
+    inputs: Vec<Vec<(String, usize)>>,
+    layers: Option<Vec<Layer>>,
 }
 
 /// Where the layers of an imported cache are.
@@ -153,7 +169,7 @@ struct RecordChain {
     created_at: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Input {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     selector: String,

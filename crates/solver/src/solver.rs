@@ -9,9 +9,10 @@ use koskit_llb::{Edge, Graph, Inputs};
 
 use crate::cache::Aliases;
 use crate::exec::Cancel;
+use crate::filesystem::Layers;
 use crate::hashes::Hashes;
 use crate::ops::Build;
-use crate::portable::{CacheExport, Import, Mode, Records};
+use crate::portable::{CacheExport, Edges, Import, Mode, Records};
 use crate::snapshot::{Snapshots, bring};
 use crate::{Event, Problem, SolveError, namespace};
 
@@ -23,6 +24,8 @@ pub struct Solver {
     pub(crate) aliases: Aliases,
     pub(crate) fetch: Option<Arc<dyn Fetch>>,
     pub(crate) imports: Arc<Vec<Import>>,
+    /// Whether it finds out what BuildKit calls the results.
+    shares: bool,
 }
 
 /// How a graph is built.
@@ -93,6 +96,7 @@ impl Solver {
                 aliases,
                 fetch: None,
                 imports: Arc::default(),
+                shares: false,
             })
         };
         open(&cache.into()).map_err(|problem| SolveError { vertex: None, problem })
@@ -108,7 +112,15 @@ impl Solver {
     /// A solver that also takes results from caches of other places, the first of them first.
     #[must_use]
     pub fn with_imports(self, imports: Vec<Import>) -> Self {
-        Self { imports: Arc::new(imports), ..self }
+        let shares = self.shares || !imports.is_empty();
+        Self { imports: Arc::new(imports), shares, ..self }
+    }
+
+    /// A solver that also finds out what BuildKit would call each result, so that a cache that is
+    /// exported is one for it, too. What is taken of a context is read once more for that.
+    #[must_use]
+    pub fn sharing(self) -> Self {
+        Self { shares: true, ..self }
     }
 
     /// Builds a graph, and tells what happens meanwhile. `tell` is called from several threads.
@@ -156,6 +168,7 @@ impl Solver {
         let cancel = &Cancel::default();
         let hashes = &Arc::new(Hashes::load(self.snapshots.path().join("hashes")));
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).get();
+        let edges = &self.shares.then(Edges::default);
         let build = Build {
             solver: self,
             graph,
@@ -167,6 +180,7 @@ impl Solver {
             cores,
             depth: 0,
             records,
+            edges: edges.as_ref(),
         };
         let done = build.run();
         hashes.save();
@@ -205,25 +219,31 @@ impl Solver {
     ) -> Result<CacheExport, SolveError> {
         let jobs = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).get();
         let export = || -> Result<CacheExport, Problem> {
-            let mut results = Vec::new();
-            for (key, layers) in &records.results {
+            // The layers of what is to be exported.
+            let packed = |layers: &Layers| -> Result<Option<Vec<Layer>>, Problem> {
                 if mode == Mode::Min
                     && !solved.iter().any(|solved| layers.depth() <= solved.changed.len())
                 {
-                    continue;
+                    return Ok(None);
                 }
                 let packed = self.pack(layers, &records.options, jobs, &Cancel::default())?;
                 let packed: Vec<Layer> = packed.into_iter().flatten().collect();
                 let begins = |solved: &&Solved| solved.layers.starts_with(&packed);
-                if mode == Mode::Max || solved.iter().any(begins) {
-                    results.push((key.clone(), packed));
-                }
+                Ok((mode == Mode::Max || solved.iter().any(begins)).then_some(packed))
+            };
+            let (mut results, mut edges) = (Vec::new(), Vec::new());
+            for (key, layers) in &records.results {
+                results.extend(packed(layers)?.map(|packed| (key.clone(), packed)));
             }
-            for layer in results.iter().flat_map(|(_, layers)| layers) {
+            for (key, layers) in &records.edges {
+                edges.extend(packed(layers)?.map(|packed| (Arc::clone(key), packed)));
+            }
+            let layers = results.iter().flat_map(|(_, layers)| layers);
+            for layer in layers.chain(edges.iter().flat_map(|(_, layers)| layers)) {
                 bring(&self.store, layer, self.fetch.as_deref())?;
             }
             let aliases = records.aliases.iter().map(|(a, b)| (a.clone(), b.clone()));
-            Ok(CacheExport::new(results, aliases))
+            Ok(CacheExport::new(results, aliases, edges))
         };
         export().map_err(|problem| SolveError { vertex: None, problem })
     }

@@ -19,12 +19,14 @@ use crate::snapshot::{Active, Claim, Snapshot};
 use crate::solver::{Options, Solved, Solver};
 
 impl Build<'_> {
-    /// The result of a step that was done before, unless it is to be done again.
+    /// The result of a step that was done before, unless it is to be done again; `output` is its
+    /// number, where it is an output of the vertex's.
     pub fn known(
         &self,
         vertex: &Vertex,
         base: &Layers,
         key: &Digest,
+        output: Option<u32>,
     ) -> Result<Option<FileSystem>, Problem> {
         if self.anew(vertex) {
             return Ok(None);
@@ -38,6 +40,27 @@ impl Build<'_> {
         for import in &*self.solver.imports {
             if let Some(layers) = import.get(&own, &self.solver.store)? {
                 return Ok(Some(self.recorded(Layers::imported(own, base, layers))));
+            }
+        }
+        match output {
+            Some(output) => self.known_to_buildkit(vertex, base, &own, output),
+            None => Ok(None),
+        }
+    }
+
+    /// The result of a step that BuildKit has done, as an imported cache has it.
+    pub fn known_to_buildkit(
+        &self,
+        vertex: &Vertex,
+        base: &Layers,
+        key: &Digest,
+        output: u32,
+    ) -> Result<Option<FileSystem>, Problem> {
+        let edge = self.edges.and_then(|edges| edges.get(&vertex.digest, output));
+        let Some(edge) = edge.filter(|_| !self.anew(vertex)) else { return Ok(None) };
+        for (place, import) in self.solver.imports.iter().enumerate() {
+            if let Some(layers) = import.get_record(&edge, place, &self.solver.store)? {
+                return Ok(Some(self.recorded(Layers::imported(key.clone(), base, layers))));
             }
         }
         Ok(None)

@@ -187,7 +187,10 @@ fn embedded(
     let platforms: Vec<&Platform> = request.builds.iter().map(|(platform, _)| *platform).collect();
     let imports = caches::import(request.cache_from, store, &platforms, progress);
     let layers = Arc::new(Layers::new(progress));
-    let solver = solver.clone().with_imports(imports).with_fetch(layers);
+    let mut solver = solver.clone().with_imports(imports).with_fetch(layers);
+    if !request.cache_to.is_empty() {
+        solver = solver.sharing();
+    }
     let events = Events::new(&graph, progress);
     let tell = |event| events.tell(&event);
     let solved = match solver.solve_recorded(&graph, request.inputs, &options, &tell) {

@@ -61,7 +61,8 @@ impl Build<'_> {
         }
         let known = || {
             let known = outputs.iter().map(|(output, base, key)| {
-                Ok(self.known(vertex, base, key)?.map(|known| (*output, known)))
+                let number = u32::try_from(*output).ok();
+                Ok(self.known(vertex, base, key, number)?.map(|known| (*output, known)))
             });
             let known = known.collect::<Result<Option<Vec<_>>, Problem>>()?;
             let known = known.filter(|known| !known.is_empty()).map(in_order);

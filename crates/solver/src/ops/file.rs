@@ -106,7 +106,14 @@ impl Build<'_> {
         let alias =
             names.map(|all| all.iter().fold(key.clone(), |k, id| k.with(id.as_str())).finish());
         if let Some(key) = alias.as_ref().and_then(|alias| self.alias(alias)) {
-            if let Some(made) = self.known(vertex, &base, &key)? {
+            if let Some(made) = self.known(vertex, &base, &key, None)? {
+                return Ok(Outcome { outputs: vec![made], cached: true });
+            }
+        }
+        let output = part.is_none().then_some(0);
+        if let (Some(alias), Some(output)) = (&alias, output) {
+            // What is copied need not be fetched for this.
+            if let Some(made) = self.known_to_buildkit(vertex, &base, alias, output)? {
                 return Ok(Outcome { outputs: vec![made], cached: true });
             }
         }
@@ -122,13 +129,13 @@ impl Build<'_> {
             Some(alias) => self.put_alias(alias, &key),
             None => Ok(()),
         };
-        if let Some(made) = self.known(vertex, &base, &key)? {
+        if let Some(made) = self.known(vertex, &base, &key, output)? {
             remember()?;
             return Ok(Outcome { outputs: vec![made], cached: true });
         }
 
         let _claim = self.claim(vertex, &key)?;
-        if let Some(made) = self.known(vertex, &base, &key)? {
+        if let Some(made) = self.known(vertex, &base, &key, output)? {
             remember()?;
             return Ok(Outcome { outputs: vec![made], cached: true });
         }

@@ -10,8 +10,9 @@ use base64::Engine as _;
 use koskit_image::{Layer, Store, oci};
 use koskit_llb::Digest;
 
+use super::edges::Link;
 use super::{
-    Annotations, CONFIG_TYPE, CacheError, Config, ConfigLayer, Input, Record, RecordChain,
+    Annotations, CONFIG_TYPE, CacheError, Config, ConfigLayer, EdgeKey, Input, Record, RecordChain,
     RecordResult,
 };
 use crate::filesystem::Layers;
@@ -38,6 +39,8 @@ pub struct Records {
     pub(crate) results: BTreeMap<Digest, Arc<Layers>>,
     /// Names, and the keys that they stand for.
     pub(crate) aliases: BTreeMap<Digest, Digest>,
+    /// What BuildKit knows the outputs of steps by, and what they came to.
+    pub(crate) edges: Vec<(Arc<EdgeKey>, Arc<Layers>)>,
     pub(crate) options: Options,
 }
 
@@ -47,6 +50,15 @@ pub struct CacheExport {
     /// For each key, the layers of the result.
     results: Vec<(Digest, Vec<Layer>)>,
     aliases: Vec<(Digest, Digest)>,
+    /// The same for BuildKit.
+    edges: Vec<(Arc<EdgeKey>, Vec<Layer>)>,
+}
+
+/// BuildKit's records, each once, by the keys that they are made of.
+#[derive(Default)]
+struct Links {
+    places: HashMap<*const EdgeKey, Vec<i64>>,
+    contents: HashMap<Digest, i64>,
 }
 
 /// The layers of all results as a tree: each is there once on those below it.
@@ -62,15 +74,16 @@ impl CacheExport {
     pub(crate) fn new(
         results: Vec<(Digest, Vec<Layer>)>,
         aliases: impl IntoIterator<Item = (Digest, Digest)>,
+        edges: Vec<(Arc<EdgeKey>, Vec<Layer>)>,
     ) -> Self {
         let known = |key: &Digest| results.iter().any(|(other, _)| other == key);
         let aliases = aliases.into_iter().filter(|(_, key)| known(key)).collect();
-        Self { results, aliases }
+        Self { results, aliases, edges }
     }
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.results.is_empty()
+        self.results.is_empty() && self.edges.is_empty()
     }
 
     /// All layers, each once.
@@ -172,12 +185,22 @@ impl CacheExport {
                 ..Record::default()
             });
         }
-        if records.is_empty() {
-            return None;
-        }
         records.extend(
             self.aliases.iter().filter_map(|(name, key)| Some(alias(name, *places.get(key)?))),
         );
+        let mut links = Links::default();
+        for (key, layers) in &self.edges {
+            let same = |(one, other): (&Layer, &Layer)| one.diff_id == other.diff_id;
+            let fits = layers.len() <= image.len() && layers.iter().zip(image).all(same);
+            if fits && !layers.is_empty() {
+                for place in links.add(key, &mut records) {
+                    records[place as usize].results = vec![result(layers.len() as i64 - 1)];
+                }
+            }
+        }
+        if records.is_empty() {
+            return None;
+        }
         let json = serde_json::to_vec(&records).expect("it has string keys only");
         Some(base64::engine::general_purpose::STANDARD.encode(json))
     }
@@ -231,7 +254,56 @@ impl CacheExport {
             records.push(Record { digest: key.to_string(), results, chains, inputs: Vec::new() });
         }
         records.extend(self.aliases.iter().map(|(name, key)| alias(name, places[key])));
+        let mut links = Links::default();
+        for (key, layers) in &self.edges {
+            // BuildKit has no results without a layer.
+            if let Some(top) = tree.add(layers) {
+                for place in links.add(key, &mut records) {
+                    records[place as usize].results = vec![result(top)];
+                }
+            }
+        }
         (tree, records)
+    }
+}
+
+impl Links {
+    /// Adds the records of a key after those that they are made of, and gives their places.
+    fn add(&mut self, key: &Arc<EdgeKey>, records: &mut Vec<Record>) -> Vec<i64> {
+        if let Some(places) = self.places.get(&Arc::as_ptr(key)) {
+            return places.clone();
+        }
+        let mut inputs = Vec::with_capacity(key.inputs.len());
+        for links in &key.inputs {
+            let mut input = Vec::new();
+            for link in links {
+                match link {
+                    Link::Edge(selector, key) => {
+                        let selector = selector.as_ref().map(Digest::to_string).unwrap_or_default();
+                        let link = |link| Input { selector: selector.clone(), link };
+                        input.extend(self.add(key, records).into_iter().map(link));
+                    }
+                    Link::Contents(digest) => {
+                        let next = records.len() as i64;
+                        let link = *self.contents.entry(digest.clone()).or_insert(next);
+                        if link == next {
+                            let digest = digest.to_string();
+                            records.push(Record { digest, ..Record::default() });
+                        }
+                        input.push(Input { selector: String::new(), link });
+                    }
+                }
+            }
+            inputs.push(input);
+        }
+        let mut places = Vec::new();
+        for digest in &key.digests {
+            places.push(records.len() as i64);
+            let (digest, inputs) = (digest.to_string(), inputs.clone());
+            records.push(Record { digest, inputs, ..Record::default() });
+        }
+        self.places.insert(Arc::as_ptr(key), places.clone());
+        places
     }
 }
 

@@ -11,7 +11,9 @@ use koskit_image::{Image, Layer, Store, oci};
 use koskit_llb::{Digest, Reference};
 use serde::Deserialize;
 
-use super::{CONFIG_TYPE, CacheError, Config, ConfigLayer, INLINE, Import, Origin, Record};
+use super::{
+    CONFIG_TYPE, CacheError, Config, ConfigLayer, EdgeKey, INLINE, Import, Known, Origin, Record,
+};
 
 /// The largest manifest or configuration that is read.
 const MAX_DOCUMENT: u64 = 16 << 20;
@@ -152,20 +154,28 @@ impl Import {
             let index = usize::try_from(index).ok().filter(|&index| index < count);
             index.ok_or_else(|| invalid("an index in it points nowhere".into()))
         };
-        let mut import =
-            Self { results: HashMap::new(), aliases: HashMap::new(), origin: origin.clone() };
+        let mut import = Self {
+            results: HashMap::new(),
+            aliases: HashMap::new(),
+            records: Vec::with_capacity(config.records.len()),
+            places: HashMap::new(),
+            origin: origin.clone(),
+        };
         for record in &config.records {
             let digest: Digest = record.digest.parse().map_err(|e| invalid(format!("{e}")))?;
-            if let ([link], true) = (record.inputs.as_slice(), record.results.is_empty()) {
-                if let [link] = link.as_slice() {
-                    let place = at(link.link, config.records.len())?;
-                    let key = config.records[place].digest.parse();
-                    import.aliases.insert(digest, key.map_err(|e| invalid(format!("{e}")))?);
-                }
-                continue;
+            let mut inputs = Vec::with_capacity(record.inputs.len());
+            for links in &record.inputs {
+                let links = links
+                    .iter()
+                    .map(|link| Ok((link.selector.clone(), at(link.link, config.records.len())?)));
+                inputs.push(links.collect::<Result<Vec<_>, CacheError>>()?);
             }
-            if !record.inputs.is_empty() {
-                continue;
+            if let ([links], true) = (inputs.as_slice(), record.results.is_empty()) {
+                if let [(_, place)] = links.as_slice() {
+                    let key = config.records[*place].digest.parse();
+                    let key = key.map_err(|e| invalid(format!("{e}")))?;
+                    import.aliases.insert(digest.clone(), key);
+                }
             }
             let mut found: Option<Vec<Layer>> = None;
             for result in &record.results {
@@ -188,22 +198,43 @@ impl Import {
                 let places = places.collect::<Result<Vec<_>, _>>()?;
                 found = found.or(places.iter().map(|&place| layers[place].clone()).collect());
             }
-            // One without its layers says nothing.
-            if let Some(layers) = found {
-                import.results.insert(digest, layers);
+            import.places.entry(digest.clone()).or_default().push(import.records.len());
+            // One without its layers says nothing by itself.
+            if let Some(layers) = found.clone().filter(|_| inputs.is_empty()) {
+                import.results.insert(digest.clone(), layers);
             }
+            import.records.push(Known { digest, inputs, layers: found });
         }
         Ok(import)
     }
 
     /// How many results there are.
     pub fn len(&self) -> usize {
-        self.results.len()
+        self.records.iter().filter(|record| record.layers.is_some()).count()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.results.is_empty()
+        self.len() == 0
+    }
+
+    /// Where the records with a digest are.
+    pub(super) fn records_of(&self, digest: &Digest) -> impl Iterator<Item = usize> + '_ {
+        self.places.get(digest).into_iter().flatten().copied()
+    }
+
+    /// The layers of what BuildKit knows by one of these records, as [`Self::get`].
+    pub(crate) fn get_record(
+        &self,
+        key: &EdgeKey,
+        place: usize,
+        store: &Store,
+    ) -> Result<Option<Vec<Layer>>, CacheError> {
+        let mut found = key.matches[place].iter().filter_map(|&i| self.records[i].layers.as_ref());
+        match found.next() {
+            Some(layers) => self.had(layers, store),
+            None => Ok(None),
+        }
     }
 
     /// The key that a name stands for.
@@ -217,7 +248,13 @@ impl Import {
         key: &Digest,
         store: &Store,
     ) -> Result<Option<Vec<Layer>>, CacheError> {
-        let Some(layers) = self.results.get(key) else { return Ok(None) };
+        match self.results.get(key) {
+            Some(layers) => self.had(layers, store),
+            None => Ok(None),
+        }
+    }
+
+    fn had(&self, layers: &[Layer], store: &Store) -> Result<Option<Vec<Layer>>, CacheError> {
         for layer in layers.iter().filter(|layer| !store.has_blob(&layer.digest)) {
             match &self.origin {
                 Origin::Registry(name) => store.note_source(&layer.digest, name)?,
@@ -235,7 +272,7 @@ impl Import {
                 }
             }
         }
-        Ok(Some(layers.clone()))
+        Ok(Some(layers.to_vec()))
     }
 }
 

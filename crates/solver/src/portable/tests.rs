@@ -134,7 +134,7 @@ fn read(config: &str) -> Result<Import, CacheError> {
 }
 
 #[test]
-fn records_of_buildkit_are_passed_over_and_nonsense_is_refused() {
+fn a_record_with_links_has_no_key_of_ours_and_nonsense_is_refused() {
     let key = Digest::of(b"key");
     let whole = format!(
         r#"{{"layers":[{{"blob":"LAYER","parent":-1}},{{"blob":"LAYER"}},{{"blob":"sha256:x"}}],
@@ -142,7 +142,8 @@ fn records_of_buildkit_are_passed_over_and_nonsense_is_refused() {
                 {{"digest":"{key}","inputs":[[{{"link":0}}]],"layers":[{{"layer":0}}]}}]}}"#
     );
     let import = read(&whole).unwrap();
-    assert_eq!((import.len(), import.results[&key].len()), (1, 2));
+    assert_eq!((import.results.len(), import.results[&key].len()), (1, 2));
+    assert_eq!((import.len(), import.records[1].inputs.len()), (2, 1));
     for bad in [
         r#"{"layers":[{"blob":"LAYER","parent":0}],"records":[{"digest":"KEY","layers":[{"layer":0}]}]}"#,
         r#"{"records":[{"digest":"KEY","layers":[{"layer":7}]}]}"#,
