@@ -117,6 +117,27 @@ fn an_image_can_have_its_cache_within() {
     });
 }
 
+#[test]
+fn results_are_found_by_the_names_that_buildkit_has_for_them() {
+    inside(|_, dir| {
+        let (mut one, mut other) = two(dir);
+        one.solver = one.solver.clone().sharing();
+        let (solved, records, _) = build(&one, TEXT);
+        let cache = one.solver.export(&records, &[&solved], Mode::Max).unwrap();
+        cache.write(&one.store, &dir.join("cache"), "latest").unwrap();
+        let mut import = Import::read_directory(&dir.join("cache"), "latest").unwrap();
+        import.results.clear();
+        import.aliases.clear();
+        imported(&mut other, import);
+        let (again, _, done) = build(&other, TEXT);
+        assert_eq!((again, done), (solved, 0));
+        // Another file is another step, and so is all that is made of it.
+        other.write("a", "another");
+        let (_, _, done) = build(&other, TEXT);
+        assert_eq!(done, 5);
+    });
+}
+
 /// A cache with this configuration and one layer.
 fn read(config: &str) -> Result<Import, CacheError> {
     let digest = Digest::of(b"layer");
