@@ -39,6 +39,11 @@ impl Case {
         seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
+    /// Seconds of all rounds of a tool.
+    pub fn total(&self, tool: usize) -> f64 {
+        self.ran[tool].iter().map(|ran| ran.seconds).sum()
+    }
+
     /// Of koskit.
     fn memory(&self) -> u64 {
         self.ran[0].iter().map(|ran| ran.memory).max().unwrap_or(0)

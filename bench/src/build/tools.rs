@@ -103,6 +103,15 @@ impl Tool<'_> {
         }
     }
 
+    /// Removes one name of an image that has others.
+    pub fn untag(&self, name: &str) -> Vec<Command> {
+        match self {
+            Self::Koskit(_) => Vec::new(),
+            Self::Docker(docker) => vec![docker.command(root(), &["rmi", name])],
+            Self::Buildah(peers) => vec![self.buildah(peers, &["rmi", name])],
+        }
+    }
+
     pub fn push(&self, name: &str) -> Command {
         match self {
             Self::Koskit(home) => home.command(&["push", name]),

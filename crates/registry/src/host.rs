@@ -5,6 +5,7 @@
 //! asks for tokens, the token server that it names. A redirect to anybody else is followed
 //! without them, for reading only, and never from HTTPS to plain HTTP.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +15,7 @@ use reqwest::header::{
     RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use reqwest::{Method, Response, StatusCode, Url};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{self, Challenge, MAX_ANSWER};
 use crate::auth::Tokens;
@@ -24,6 +25,9 @@ use crate::{DOCKER_HUB, Error, Options, tls};
 
 /// Blobs that are being sent at once.
 const SENDERS: usize = 2;
+/// So long the first one is sent alone: a registry that is near then has it sooner, and writes it
+/// to its disk while others are sent. One that is far gets several before that costs anything.
+const ALONE: Duration = Duration::from_secs(1);
 /// Redirects that are followed, one after the other.
 const MAX_REDIRECTS: usize = 5;
 /// Bytes that have to come within [`Options::patience`].
@@ -42,7 +46,9 @@ pub(crate) struct Host {
     challenge: Mutex<Option<Challenge>>,
     tokens: Tokens,
     /// Places for those who send blobs.
-    pub senders: Arc<Semaphore>,
+    senders: Arc<Semaphore>,
+    /// Whether somebody has.
+    sending: AtomicBool,
     /// Set by `login` to what is to be tried.
     credential: Option<Credential>,
 }
@@ -74,6 +80,18 @@ impl<'a> Call<'a> {
 }
 
 impl Host {
+    /// A place among those who send blobs.
+    pub async fn place(&self) -> OwnedSemaphorePermit {
+        if !self.sending.swap(true, Ordering::Relaxed) {
+            let senders = Arc::clone(&self.senders);
+            tokio::spawn(async move {
+                tokio::time::sleep(ALONE).await;
+                senders.add_permits(SENDERS - 1);
+            });
+        }
+        Arc::clone(&self.senders).acquire_owned().await.expect("it is never closed")
+    }
+
     /// Finds out how a registry is reached: by HTTPS. Only one on this machine, or one that the
     /// user vouches for, may speak plain HTTP.
     pub async fn find(
@@ -116,7 +134,8 @@ impl Host {
             options: options.clone(),
             challenge: Mutex::new(None),
             tokens: Tokens::default(),
-            senders: Arc::new(Semaphore::new(SENDERS)),
+            senders: Arc::new(Semaphore::new(1)),
+            sending: AtomicBool::new(false),
             credential,
         };
         if local || insecure {

@@ -353,7 +353,7 @@ impl Upload<'_> {
         let count = Arc::clone(&taken);
         // Its place is free again when its bytes are out: while the registry brings them to its
         // disk, which is the longer part, others are sent.
-        let place = Arc::clone(&host.senders).acquire_owned().await.expect("it is never closed");
+        let place = host.place().await;
         let pieces = stream::unfold((receiver, place), move |(mut receiver, place)| {
             let count = Arc::clone(&count);
             async move {
@@ -451,8 +451,12 @@ impl Upload<'_> {
                     file.seek(SeekFrom::Start(from)).map_err(failed)?;
                     let mut left = to - from;
                     while left > 0 {
-                        let mut piece = vec![0; PIECE.min(left as usize)];
-                        file.read_exact(&mut piece).map_err(failed)?;
+                        let len = PIECE.min(left as usize);
+                        let mut piece = Vec::with_capacity(len);
+                        (&mut file).take(len as u64).read_to_end(&mut piece).map_err(failed)?;
+                        if piece.len() < len {
+                            return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+                        }
                         left -= piece.len() as u64;
                         queue.blocking_send(Ok(piece.into())).map_err(|_| Fed::Unwanted)?;
                     }

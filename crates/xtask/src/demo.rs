@@ -29,7 +29,7 @@ pub fn bench() -> Result<()> {
 ///
 /// # Errors
 /// What keeps it from working; a missing peer is only said.
-pub fn bench_build(rounds: usize, only: Option<&str>, keep: bool) -> Result<()> {
+pub fn bench_build(rounds: usize, only: Option<&str>) -> Result<()> {
     packages::install(&[packages::BUILD, packages::SDK, packages::TEST])?;
     run(cargo().args(["build", "--quiet", "--release", "--locked", "-p", "koskit"]))?;
     if let Err(why) = crate::peers::make() {
@@ -40,9 +40,6 @@ pub fn bench_build(rounds: usize, only: Option<&str>, keep: bool) -> Result<()> 
     bench.args(["--bin", "koskit-bench-build", "--", "--rounds", &rounds.to_string()]);
     if let Some(only) = only {
         bench.args(["--only", only]);
-    }
-    if keep {
-        bench.arg("--keep");
     }
     run(&mut bench)
 }

@@ -83,17 +83,15 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Build, push and pull beside docker and buildah, as far as this machine can have them
+    /// Build, push and pull beside docker and buildah, as far as this machine can have them; writes
+    /// bench/results
     Build {
         /// How often each thing is done; the table has the medians
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 3)]
         rounds: usize,
-        /// Only some of six, wide, changed and transfer, with commas between
+        /// Only some of six, wide, changed and transfer, with commas between; writes nothing
         #[arg(long)]
         only: Option<String>,
-        /// Also write the table to bench/results
-        #[arg(long)]
-        keep: bool,
     },
 }
 
@@ -111,8 +109,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo => demo::demo(),
         Command::Bench { what: None } => demo::bench(),
-        Command::Bench { what: Some(Bench::Build { rounds, only, keep }) } => {
-            demo::bench_build(rounds, only.as_deref(), keep)
+        Command::Bench { what: Some(Bench::Build { rounds, only }) } => {
+            demo::bench_build(rounds, only.as_deref())
         }
         Command::Build => platform::build(),
         Command::Kernel { twice } => {
