@@ -310,8 +310,8 @@ mod tests {
         bytes.splice(middle..middle, [7; 3 * RECORD]);
         let (second, taken) = compress(&bytes, "2");
         assert!(second == gzip(&bytes, 1, 4096), "it depends on what was there before");
-        // Blocks have half a megabyte; two or three of sixteen are others.
-        assert!(taken > 8, "{taken}");
+        // Two or three blocks are others; most are as they were.
+        assert!(taken > 4, "{taken}");
 
         // A blob that was damaged gives nothing to others.
         for name in ["1", "2"] {
