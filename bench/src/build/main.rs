@@ -2,9 +2,9 @@
 //!
 //! Each case is done several times, and each time by every tool in turn, so that a busy moment of
 //! the machine meets all of them; the figure is the median. buildah, to which no goal is tied, has
-//! one round where it is slow. What must not be in a figure, as the
-//! unpacking of the base image, is done before. All tools get the same context, the same
-//! Dockerfile, an image store of their own that is kept on the same disk, and no network.
+//! one round where it is slow. What must not be in a figure, as the unpacking of the base image, is
+//! done before. All tools get the same context, the same Dockerfile, an image store of their own
+//! that is kept on the same disk, and no network.
 //!
 //! - *six steps, cold*: a Debian base, COPY, three RUN, COPY --from into scratch; a file that all
 //!   steps depend on is another one each time.

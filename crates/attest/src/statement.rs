@@ -6,6 +6,7 @@ use koskit_image::oci::Descriptor;
 use koskit_image::{Error, Image, Store, Variant};
 use koskit_llb::{Digest, Platform, Reference};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::ops::Range;
 
@@ -137,14 +138,15 @@ pub fn attached(
             }
             let bytes = store.document_within(layer, MAX_STATEMENT)?;
             let text = String::from_utf8(bytes).map_err(|_| invalid(image, "it is no UTF-8"))?;
-            let statement: Statement =
+            let statement: Statement<'_> =
                 serde_json::from_str(&text).map_err(|e| invalid(image, &e.to_string()))?;
             if !statement.subject.iter().any(|subject| subject.digest["sha256"] == image.hex()) {
                 return Err(invalid(image, "it is about another image"));
             }
             if statement.predicate_type == kind {
-                let place = member(&text, "predicate");
-                let place = place.ok_or_else(|| invalid(image, "it has no predicate"))?;
+                let predicate = statement.predicate;
+                let predicate = predicate.ok_or_else(|| invalid(image, "it has no predicate"))?;
+                let place = place(predicate.get(), &text);
                 return Ok(Some(cut(text, place)));
             }
         }
@@ -154,11 +156,14 @@ pub fn attached(
 
 /// What is read of a statement; that it is JSON to its end is checked on the way.
 #[derive(Deserialize)]
-struct Statement {
+struct Statement<'a> {
     #[serde(rename = "predicateType")]
     predicate_type: String,
     #[serde(default)]
     subject: Vec<Subject>,
+    /// As it is written.
+    #[serde(borrow)]
+    predicate: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -167,37 +172,10 @@ struct Subject {
     digest: Value,
 }
 
-/// Where the value of a member stands in the text of a JSON object.
-fn member(text: &str, name: &str) -> Option<Range<usize>> {
-    let bytes = text.as_bytes();
-    let (mut depth, mut at) = (0usize, 0);
-    // The name of the member that is read, and where its value begins.
-    let (mut key, mut from) = (None, 0);
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => {
-                let begin = at;
-                at += 1;
-                while bytes.get(at).is_some_and(|&b| b != b'"') {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-                if depth == 1 && key.is_none() {
-                    key = text.get(begin + 1..at);
-                }
-            }
-            b':' if depth == 1 => from = at + 1,
-            b'{' | b'[' => depth += 1,
-            byte @ (b'}' | b']' | b',') => {
-                if depth == 1 && key.take() == Some(name) {
-                    return Some(from..at);
-                }
-                depth -= usize::from(byte != b',');
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    None
+/// Where a part of a text stands in it.
+fn place(part: &str, text: &str) -> Range<usize> {
+    let from = part.as_ptr() as usize - text.as_ptr() as usize;
+    from..from + part.len()
 }
 
 /// A part of a text, in the same memory.
@@ -212,14 +190,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_of_an_object_is_found_whatever_stands_around_it() {
-        let text =
-            r#"{"x":{"predicate":1},"a\"}":"predicate","predicate" : {"p":[1,"}\\"]} ,"z":[]}"#;
-        let found = member(text, "predicate").map(|place| cut(text.to_owned(), place)).unwrap();
-        assert_eq!(found.trim(), r#"{"p":[1,"}\\"]}"#);
-        assert_eq!(member(text, "z").map(|place| &text[place]), Some("[]"));
-        assert_eq!(member(text, "p"), None);
-        assert_eq!(member("{}", "p"), None);
+    fn a_predicate_is_found_whatever_stands_around_it() {
+        let text = r#"{"x":{"predicate":1},"a\"}":"predicate","predicate" : {"p":[1,"}\\"]} ,
+            "predicateType":"t","z":[]}"#;
+        let found = |text: &str| {
+            let statement: Statement<'_> = serde_json::from_str(text).unwrap();
+            let place = place(statement.predicate?.get(), text);
+            Some(cut(text.to_owned(), place))
+        };
+        assert_eq!(found(text).unwrap().trim(), r#"{"p":[1,"}\\"]}"#);
+        assert_eq!(found(r#"{"predicateType":"t","predicate":[]}"#).as_deref(), Some("[]"));
+        assert_eq!(found(r#"{"predicateType":"t","x":{"predicate":1}}"#), None);
     }
 
     #[test]

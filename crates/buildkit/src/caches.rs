@@ -6,11 +6,11 @@
 //! configuration of the image, and names the image's layers by their places.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, CacheOptionsEntry};
+use koskit_image::tag_in_layout;
 use koskit_llb::Digest;
 use serde_json::{Value, json};
 
@@ -22,8 +22,6 @@ use crate::session::Layout;
 const INLINE: &str = "moby.buildkit.cache.v0";
 /// The answer of the server that has the descriptor of the cache which it has written.
 const WRITTEN: &str = "cache.manifest";
-/// The name of a manifest in `index.json`.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// What a server is told of the caches of a build.
 #[derive(Default)]
@@ -81,7 +79,14 @@ impl Caches {
         for (directory, tag) in &self.written {
             // With several caches, the server names one of them.
             if directory.join("blobs/sha256").join(digest.hex()).is_file() {
-                note(directory, &manifest, tag).map_err(|source| Error::Input {
+                let descriptor = json!({
+                    "mediaType": manifest["mediaType"],
+                    "digest": manifest["digest"],
+                    "size": manifest["size"],
+                });
+                // A cache is for everybody whom its directory is for.
+                let tagged = tag_in_layout(directory, descriptor, tag, 0o644);
+                tagged.map_err(|source| Error::Input {
                     what: format!("the cache {}", directory.display()),
                     source,
                 })?;
@@ -94,37 +99,6 @@ impl Caches {
 fn entry(cache: &Cache) -> CacheOptionsEntry {
     let attrs = cache.attributes.clone().into_iter().collect();
     CacheOptionsEntry { r#type: cache.kind.clone(), attrs }
-}
-
-/// Gives the manifest a tag in a layout; other tags stay.
-fn note(directory: &Path, manifest: &Value, tag: &str) -> io::Result<()> {
-    let path = directory.join("index.json");
-    let old = std::fs::read(&path).ok();
-    let old = old.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-    let old = old.and_then(|index| index["manifests"].as_array().cloned());
-    let mut manifests = old.unwrap_or_default();
-    manifests.retain(|entry| entry["annotations"][REF_NAME] != tag);
-    manifests.push(json!({
-        "mediaType": manifest["mediaType"],
-        "digest": manifest["digest"],
-        "size": manifest["size"],
-        "annotations": { REF_NAME: tag },
-    }));
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": manifests,
-    });
-    for (name, value) in
-        [("oci-layout", json!({ "imageLayoutVersion": "1.0.0" })), ("index.json", index)]
-    {
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(value.to_string().as_bytes())?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        file.as_file().set_permissions(mode)?;
-        file.persist(directory.join(name)).map_err(|e| e.error)?;
-    }
-    Ok(())
 }
 
 /// The cache within the configuration of an image, for an image that has only those of its layers

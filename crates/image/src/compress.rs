@@ -154,7 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Bytes that compress a little.
-    fn bytes(len: usize) -> Vec<u8> {
+    pub(super) fn bytes(len: usize) -> Vec<u8> {
         let mut state = 1u32;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

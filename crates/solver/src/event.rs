@@ -7,9 +7,8 @@ use crate::Stream;
 /// One thing that happened. `vertex` is the index in [`koskit_llb::Graph::vertices`].
 ///
 /// Of each vertex that is worked on, [`Event::Started`] comes first, then either
-/// [`Event::Cached`], or any number of
-/// [`Event::Output`] and [`Event::Warning`] and one of [`Event::Completed`] and
-/// [`Event::Failed`]. Those of several vertices come in any order: they run at once.
+/// [`Event::Cached`], or any number of [`Event::Output`] and [`Event::Warning`] and one of
+/// [`Event::Completed`] and [`Event::Failed`]. Those of several vertices come in any order: they run at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {

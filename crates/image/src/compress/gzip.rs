@@ -136,7 +136,7 @@ impl<W: Write> Gzip<W> {
         self.inner.write_all(&self.crc.sum().to_le_bytes())?;
         self.inner.write_all(&self.crc.amount().to_le_bytes())?;
         let pieces = self.pieces.and_then(Arc::into_inner);
-        Ok((self.inner, pieces.map(|pieces| pieces.of(self.level, self.written))))
+        Ok((self.inner, pieces.map(|pieces| pieces.of(self.written))))
     }
 }
 
@@ -245,16 +245,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-
-    /// Bytes that compress a little.
-    fn bytes(len: usize) -> Vec<u8> {
-        let mut state = 1u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 27) as u8
-        };
-        (0..len).map(|_| next()).collect()
-    }
+    use crate::compress::tests::bytes;
 
     fn gzip(bytes: &[u8], cores: usize, piece: usize) -> Vec<u8> {
         let mut gzip = Gzip::on(Vec::new(), 6, cores, None);

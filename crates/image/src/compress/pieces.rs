@@ -40,7 +40,7 @@ const ENTRY: usize = 40;
 /// Bytes of gzip's header, and of its end.
 const HEADER: u64 = 10;
 const TRAILER: u64 = 8;
-/// A layer of fewer blocks is compressed before one has looked.
+/// Of a layer of fewer blocks nothing is kept: it is compressed before one has looked.
 const FEWEST: usize = 4;
 /// Bytes that are read of all files together, newest first: blocks of 100 GiB.
 const MOST: u64 = 8 << 20;
@@ -79,11 +79,12 @@ pub(crate) struct Pieces {
     known: OnceLock<Known>,
     taken: AtomicUsize,
     own: Vec<Piece>,
-    compressor: u32,
 }
 
 #[derive(Debug, Default)]
 struct Known {
+    /// Who made them, and makes others now.
+    compressor: u32,
     blobs: Vec<File>,
     places: HashMap<Key, Place>,
 }
@@ -100,13 +101,15 @@ impl Pieces {
     /// `directory` has them, `blobs` are what they are of.
     pub fn new(directory: PathBuf, blobs: PathBuf) -> Self {
         let (known, taken) = (OnceLock::new(), AtomicUsize::new(0));
-        Self { directory, blobs, known, taken, own: Vec::new(), compressor: 0 }
+        Self { directory, blobs, known, taken, own: Vec::new() }
     }
 
     /// Reads what is known, the first time that it is needed.
     pub(super) fn load(&self, level: u32) {
         self.known.get_or_init(|| {
-            compressor(level).and_then(|compressor| self.read(compressor)).unwrap_or_default()
+            let compressor = compressor(level).unwrap_or_default();
+            let none = Known { compressor, ..Known::default() };
+            self.read(compressor).unwrap_or(none)
         });
     }
 
@@ -128,9 +131,8 @@ impl Pieces {
     }
 
     /// The same, with what was just compressed.
-    pub(super) fn of(self, level: u32, own: Vec<Piece>) -> Self {
-        let compressor = if own.is_empty() { 0 } else { compressor(level).unwrap_or(0) };
-        Self { own, compressor, ..self }
+    pub(super) fn of(self, own: Vec<Piece>) -> Self {
+        Self { own, ..self }
     }
 
     /// Keeps where the blocks are of what was just compressed, and is now a blob of this name. If
@@ -143,8 +145,9 @@ impl Pieces {
     }
 
     fn write(&self, blob: &str) -> io::Result<()> {
+        let compressor = self.known.get().map_or(0, |known| known.compressor);
         let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&self.compressor.to_le_bytes());
+        bytes.extend_from_slice(&compressor.to_le_bytes());
         for piece in &self.own {
             bytes.extend_from_slice(&piece.key.0);
             bytes.extend_from_slice(&piece.len.to_le_bytes());
@@ -167,7 +170,7 @@ impl Pieces {
             files.push((time, metadata.len(), entry.file_name()));
         }
         files.sort_by(|a, b| b.cmp(a));
-        let mut known = Known::default();
+        let mut known = Known { compressor, ..Known::default() };
         let mut room = MOST;
         for (_, len, name) in files {
             if len > room || known.blobs.len() == MOST_BLOBS {
@@ -177,7 +180,7 @@ impl Pieces {
             let Ok(blob) = File::open(self.blobs.join(&name)) else { continue };
             let mut bytes = Vec::new();
             File::open(self.directory.join(&name))?.take(len).read_to_end(&mut bytes)?;
-            known.add(&bytes, compressor, blob);
+            known.add(&bytes, blob);
         }
         Ok(known)
     }
@@ -185,9 +188,9 @@ impl Pieces {
 
 impl Known {
     /// Adds the blocks of a blob, if they make sense.
-    fn add(&mut self, bytes: &[u8], compressor: u32, blob: File) -> Option<()> {
+    fn add(&mut self, bytes: &[u8], blob: File) -> Option<()> {
         let (bytes, crc) = bytes.split_last_chunk()?;
-        let entries = bytes.strip_prefix(MAGIC)?.strip_prefix(&compressor.to_le_bytes())?;
+        let entries = bytes.strip_prefix(MAGIC)?.strip_prefix(&self.compressor.to_le_bytes())?;
         if checksum(bytes) != u32::from_le_bytes(*crc) || entries.len() % ENTRY != 0 {
             return None;
         }
@@ -233,13 +236,14 @@ mod tests {
         fs::write(&blob, [0; 400]).unwrap();
         let pieces = Pieces::new(directory.path().join("pieces"), directory.path().into());
         let own = (0..4).map(|n| Piece::new(Key::of(&[n]), &[n; 90])).collect();
-        let pieces = Pieces { own, compressor: 5, ..pieces };
+        let known = OnceLock::from(Known { compressor: 5, ..Known::default() });
+        let pieces = Pieces { own, known, ..pieces };
         pieces.keep("blob", 400);
         let bytes = fs::read(directory.path().join("pieces/blob")).unwrap();
         assert_eq!(bytes.len(), MAGIC.len() + 4 + 4 * ENTRY + 4);
         let read = |bytes: &[u8], compressor| {
-            let mut known = Known::default();
-            known.add(bytes, compressor, File::open(&blob).unwrap());
+            let mut known = Known { compressor, ..Known::default() };
+            known.add(bytes, File::open(&blob).unwrap());
             known.places.len()
         };
         assert_eq!((read(&bytes, 5), read(&bytes, 6)), (4, 0));

@@ -3,6 +3,7 @@
 use crate::build::fields::{fields, pairs};
 use koskit_buildkit::Cache;
 use koskit_llb::pb::{NetMode, Ulimit};
+use koskit_solver::exec::Limit;
 use std::collections::BTreeMap;
 
 /// The network of commands.
@@ -50,38 +51,14 @@ pub fn cache(text: &str) -> Result<Cache, String> {
     }
 }
 
-/// The names of limits, as setrlimit(2) has them.
-const LIMITS: [&str; 15] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
 /// A limit of a command: `NAME=SOFT[:HARD]`, where -1 is none and one number is both.
 pub fn ulimit(text: &str) -> Result<Ulimit, String> {
     let wrong = || format!("invalid ulimit: {text:?}, expected NAME=SOFT[:HARD]");
     let (name, numbers) = text.split_once('=').ok_or_else(wrong)?;
-    if !LIMITS.contains(&name) {
-        return Err(format!("invalid ulimit type: {name:?}, there are {}", LIMITS.join(", ")));
-    }
     let (soft, hard) = numbers.split_once(':').unwrap_or((numbers, numbers));
-    let number = |text: &str| text.parse::<i64>().ok().filter(|&n| n >= -1).ok_or_else(wrong);
+    let number = |text: &str| text.parse::<i64>().map_err(|_| wrong());
     let (soft, hard) = (number(soft)?, number(hard)?);
-    if hard != -1 && (soft > hard || soft == -1) {
-        return Err(format!("ulimit soft limit must be at most the hard limit: {soft} > {hard}"));
-    }
+    Limit::new(name, soft, hard).map_err(|why| format!("invalid ulimit: {why}"))?;
     Ok(Ulimit { name: name.to_owned(), soft, hard })
 }
 

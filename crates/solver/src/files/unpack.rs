@@ -2,9 +2,9 @@
 //!
 //! An entry goes where a process would put it whose root is the destination, as in Docker: a
 //! slash at the beginning of its name is as good as none, and links on the way are followed and
-//! do not leave it, be they of the image or of the archive. What is
-//! there is replaced, but a directory by a directory. Devices are left out, which is told; all
-//! other things that an archive may hold and a layer may not are an error.
+//! do not leave it, be they of the image or of the archive. What is there is replaced, but a
+//! directory by a directory. Devices are left out, which is told; all other things that an archive
+//! may hold and a layer may not are an error.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};

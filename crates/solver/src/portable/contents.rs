@@ -4,14 +4,15 @@
 //! what is in it; that of a directory is of the names and digests of what is in it, sorted.
 
 use std::fmt::Write as _;
-use std::io::Read as _;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use koskit_llb::path::clean_absolute;
 use koskit_llb::{Digest, Patterns};
 use sha2::{Digest as _, Sha256};
 
-use super::ops::{Selector, base, rooted};
+use super::ops::{Selector, base};
 use crate::files::{Entry, FileError, Filter, Find, Kind, View, failed};
 
 /// The digest of all that is selected of a directory of the user's.
@@ -25,7 +26,7 @@ pub(super) fn digest(view: &View, selectors: &[Selector]) -> Result<Digest, File
 }
 
 fn one(view: &View, selector: &Selector) -> Result<Digest, FileError> {
-    let path = rooted(&selector.path);
+    let path = clean_absolute(&selector.path);
     let find = Find {
         follow: selector.follow,
         wildcard: selector.wildcard,
@@ -181,13 +182,7 @@ fn header(view: &View, entry: &Entry) -> Result<Digest, FileError> {
     sha.update(link.as_os_str().as_bytes());
     sha.update("unamegnamedevmajor0devminor0");
     if let Some(mut file) = file {
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            match file.read(&mut buffer).map_err(failed("read", &entry.source))? {
-                0 => break,
-                read => sha.update(&buffer[..read]),
-            }
-        }
+        io::copy(&mut file, &mut sha).map_err(failed("read", &entry.source))?;
     }
     Ok(Digest::from_bytes(sha.finalize().into()))
 }

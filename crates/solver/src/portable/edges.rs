@@ -27,7 +27,7 @@ pub(crate) struct EdgeKey {
 }
 
 /// What a record may be made of.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
     /// The result of another step, or a part of it.
     Edge(Option<Digest>, Arc<EdgeKey>),
@@ -99,27 +99,27 @@ impl Edges {
     /// Finds the keys of a step that has these inputs.
     pub fn step(&self, graph: &Graph, vertex: &Vertex, inputs: &[FileSystem], imports: &[Import]) {
         let Some(map) = CacheMap::of(vertex) else { return };
+        let links = vertex.inputs.iter().zip(inputs).zip(&map.inputs);
+        let links = links.map(|((edge, input), dependency)| {
+            let made_by = &graph.vertices()[edge.vertex].digest;
+            let known = self.get(made_by, edge.output);
+            let known = known.map(|key| Link::Edge(dependency.selector.clone(), key));
+            let files = match (input, &dependency.contents) {
+                (FileSystem::Context(context), Some(selectors)) => {
+                    // What is missing is told by the step itself.
+                    let digest =
+                        context.view().and_then(|view| Ok(contents::digest(&view, selectors)?));
+                    digest.ok().map(|digest| Link::Contents(record(&digest, -1)))
+                }
+                _ => None,
+            };
+            known.into_iter().chain(files).collect::<Vec<_>>()
+        });
+        let links: Vec<Vec<Link>> = links.collect();
+        if links.iter().any(Vec::is_empty) {
+            return;
+        }
         for output in 0..vertex.outputs {
-            let links = vertex.inputs.iter().zip(inputs).zip(&map.inputs);
-            let links = links.map(|((edge, input), dependency)| {
-                let made_by = &graph.vertices()[edge.vertex].digest;
-                let known = self.get(made_by, edge.output);
-                let known = known.map(|key| Link::Edge(dependency.selector.clone(), key));
-                let files = match (input, &dependency.contents) {
-                    (FileSystem::Context(context), Some(selectors)) => {
-                        // What is missing is told by the step itself.
-                        let digest =
-                            context.view().and_then(|view| Ok(contents::digest(&view, selectors)?));
-                        digest.ok().map(|digest| Link::Contents(record(&digest, -1)))
-                    }
-                    _ => None,
-                };
-                known.into_iter().chain(files).collect::<Vec<_>>()
-            });
-            let links: Vec<Vec<Link>> = links.collect();
-            if links.iter().any(Vec::is_empty) {
-                return;
-            }
             let digest = record(&map.digest, output.into());
             let matches = imports.iter().enumerate();
             let matches = matches.map(|(place, import)| {
@@ -133,8 +133,8 @@ impl Edges {
                 import.records_of(&digest).filter(fits).collect()
             });
             let matches = matches.collect();
-            let digests = vec![digest];
-            self.put(&vertex.digest, output, EdgeKey { digests, inputs: links, matches });
+            let (digests, inputs) = (vec![digest], links.clone());
+            self.put(&vertex.digest, output, EdgeKey { digests, inputs, matches });
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use koskit_image::{Layer, Store, oci};
+use koskit_image::{Layer, Store, oci, tag_in_layout};
 use koskit_llb::Digest;
 
 use super::edges::Link;
@@ -20,8 +20,6 @@ use crate::solver::Options;
 
 /// When all of it was made: the same build shall give the same bytes.
 const CREATED: &str = "1970-01-01T00:00:00Z";
-/// The name of a manifest in `index.json`.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// How much is exported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,31 +137,14 @@ impl CacheExport {
             put(&path, &|file| io::Write::write_all(file, bytes))
                 .map_err(failed("write", &path))?;
         }
-        let path = directory.join("index.json");
-        let old = fs::read(&path).ok();
-        let old = old.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-        let old = old.and_then(|index| index.get("manifests").cloned());
-        let mut manifests = old.and_then(|list| list.as_array().cloned()).unwrap_or_default();
-        manifests.retain(|entry| entry["annotations"][REF_NAME] != tag);
-        manifests.push(serde_json::json!({
+        let descriptor = serde_json::json!({
             "mediaType": oci::MediaType::ImageManifest.to_string(),
             "digest": Digest::of(&manifest).as_str(),
             "size": manifest.len(),
-            "annotations": { REF_NAME: tag },
-        }));
-        let index = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": oci::MediaType::ImageIndex.to_string(),
-            "manifests": manifests,
         });
-        for (name, value) in [
-            ("oci-layout", serde_json::json!({ "imageLayoutVersion": "1.0.0" })),
-            ("index.json", index),
-        ] {
-            let path = directory.join(name);
-            put(&path, &|file| io::Write::write_all(file, value.to_string().as_bytes()))
-                .map_err(failed("write", &path))?;
-        }
+        // As its blobs, which are temporary files until they are whole.
+        tag_in_layout(directory, descriptor, tag, 0o600)
+            .map_err(failed("write", &directory.join("index.json")))?;
         Ok(())
     }
 

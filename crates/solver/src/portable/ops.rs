@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
+use koskit_llb::path::clean_absolute;
 use koskit_llb::{Digest, Glob, Platform, Vertex, pb};
 use pb::file_action::Action;
 use pb::user_opt::User;
@@ -178,7 +179,7 @@ fn mounted(op: &pb::ExecOp, inputs: usize) -> Vec<Dependency> {
         }
         let input = usize::try_from(mount.input).ok().and_then(|input| paths.get_mut(input));
         let Some((paths, contents)) = input else { continue };
-        let path = rooted(&mount.selector);
+        let path = clean_absolute(&mount.selector);
         // A part that the command can change and whose result is kept has more than that part.
         let safe = mount.output == -1 || mount.readonly || path == "/";
         *contents = match mount.content_cache() {
@@ -363,19 +364,6 @@ impl Selector {
 
 fn plain(path: String, follow: bool) -> Selector {
     Selector { path, follow, ..Selector::default() }
-}
-
-/// A path as Go's `path.Join("/", …)` has it.
-pub(super) fn rooted(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 /// The last part of a path, as Go's `path.Base` has it.
