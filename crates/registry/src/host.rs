@@ -5,7 +5,6 @@
 //! asks for tokens, the token server that it names. A redirect to anybody else is followed
 //! without them, for reading only, and never from HTTPS to plain HTTP.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,11 +22,10 @@ use crate::credentials::Credential;
 use crate::error::Transport;
 use crate::{DOCKER_HUB, Error, Options, tls};
 
-/// Blobs that are being sent at once.
-const SENDERS: usize = 2;
-/// So long the first one is sent alone: a registry that is near then has it sooner, and writes it
-/// to its disk while others are sent. One that is far gets several before that costs anything.
-const ALONE: Duration = Duration::from_secs(1);
+/// Blobs that are being sent at once: enough that a registry which checks one, or waits for its
+/// disk, has others to receive, and few enough that it does not have all of them to write at the
+/// end.
+const SENDERS: usize = 3;
 /// Redirects that are followed, one after the other.
 const MAX_REDIRECTS: usize = 5;
 /// Bytes that have to come within [`Options::patience`].
@@ -47,8 +45,6 @@ pub(crate) struct Host {
     tokens: Tokens,
     /// Places for those who send blobs.
     senders: Arc<Semaphore>,
-    /// Whether somebody has.
-    sending: AtomicBool,
     /// Set by `login` to what is to be tried.
     credential: Option<Credential>,
 }
@@ -82,13 +78,6 @@ impl<'a> Call<'a> {
 impl Host {
     /// A place among those who send blobs.
     pub async fn place(&self) -> OwnedSemaphorePermit {
-        if !self.sending.swap(true, Ordering::Relaxed) {
-            let senders = Arc::clone(&self.senders);
-            tokio::spawn(async move {
-                tokio::time::sleep(ALONE).await;
-                senders.add_permits(SENDERS - 1);
-            });
-        }
         Arc::clone(&self.senders).acquire_owned().await.expect("it is never closed")
     }
 
@@ -134,8 +123,7 @@ impl Host {
             options: options.clone(),
             challenge: Mutex::new(None),
             tokens: Tokens::default(),
-            senders: Arc::new(Semaphore::new(1)),
-            sending: AtomicBool::new(false),
+            senders: Arc::new(Semaphore::new(SENDERS)),
             credential,
         };
         if local || insecure {

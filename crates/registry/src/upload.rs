@@ -31,6 +31,8 @@ use crate::{Error, answer};
 const QUEUE: usize = 8;
 /// Bytes of a piece.
 const PIECE: usize = 256 << 10;
+/// The most bytes that need no place among those who send.
+const SMALL: u64 = 1 << 20;
 /// Bytes of a chunk, where a registry or something before it takes no whole blobs.
 const CHUNK: u64 = 8 << 20;
 /// How much longer the answer to a whole blob may take than others: the registry checks it.
@@ -353,7 +355,8 @@ impl Upload<'_> {
         let count = Arc::clone(&taken);
         // Its place is free again when its bytes are out: while the registry brings them to its
         // disk, which is the longer part, others are sent.
-        let place = host.place().await;
+        // A small one does not wait for the large ones.
+        let place = if to - from > SMALL { Some(host.place().await) } else { None };
         let pieces = stream::unfold((receiver, place), move |(mut receiver, place)| {
             let count = Arc::clone(&count);
             async move {

@@ -4,10 +4,11 @@ mod common;
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use common::fake::Fake;
-use common::server::Server;
+use common::server::{Answer, Handler, Request, Server};
 use common::*;
 use koskit_registry::{Client, Error, Event, Options, State, What};
 
@@ -121,6 +122,46 @@ fn an_upload_that_breaks_goes_on_where_it_was() {
     let ranges: Vec<_> = ranges.map(|r| r.header("content-range").unwrap().to_owned()).collect();
     assert!(ranges.iter().any(|range| range.starts_with("400000-")), "{ranges:?}");
     assert!(ranges.iter().any(|range| range.starts_with("800000-")), "{ranges:?}");
+}
+
+/// Reads no large blob before a small one comes.
+#[derive(Default)]
+struct SmallFirst {
+    fake: Fake,
+    came: AtomicBool,
+    gave_up: AtomicBool,
+}
+
+impl Handler for SmallFirst {
+    fn cut(&self, request: &Request) -> Option<usize> {
+        if request.method == "PUT" && request.path.contains("/uploads/") {
+            let length: usize = request.header("content-length").unwrap().parse().unwrap();
+            if length < 1000 {
+                self.came.store(true, Ordering::Relaxed);
+            }
+            let begin = Instant::now();
+            while !self.came.load(Ordering::Relaxed) && !self.gave_up.load(Ordering::Relaxed) {
+                self.gave_up.store(begin.elapsed().as_secs() > 20, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        None
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        self.fake.answer(request)
+    }
+}
+
+#[test]
+fn a_small_blob_does_not_wait_for_large_ones() {
+    let registry = Arc::new(SmallFirst::default());
+    let server = Server::with(Arc::clone(&registry));
+    let (_folder, store) = store();
+    let image = image(&store, "arm64", 4, 8 << 20);
+    let client = Client::new(options());
+    client.push(&store, &image.descriptor, &name(&server.name("a:1")), &|_| {}).unwrap();
+    assert!(registry.came.load(Ordering::Relaxed) && !registry.gave_up.load(Ordering::Relaxed));
 }
 
 #[test]
