@@ -2,9 +2,12 @@
 //!
 //! Each case is done several times, and each time by every tool in turn, so that a busy moment of
 //! the machine meets all of them; the figure is the median. buildah, to which no goal is tied, has
-//! one round where it is slow. What must not be in a figure, as the unpacking of the base image, is
-//! done before. All tools get the same context, the same Dockerfile, an image store of their own
-//! that is kept on the same disk, and no network.
+//! one round where it is slow. A round in which a peer fails is not in its median, and the table
+//! says so; after a failed push or pull it has no further rounds of these. koskit may not fail.
+//!
+//! What must not be in a figure, as the unpacking of the base image, is done before. All tools get
+//! the same context, the same Dockerfile, an image store of their own that is kept on the same
+//! disk, and no network.
 //!
 //! - *six steps, cold*: a Debian base, COPY, three RUN, COPY --from into scratch; a file that all
 //!   steps depend on is another one each time.
@@ -18,7 +21,7 @@ mod context;
 mod report;
 mod tools;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use koskit_tests::registry::Registry;
 use koskit_tests::{Docker, Home, Peers, root};
 use report::{Case, Report};
@@ -132,20 +135,36 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// One case: each round is prepared, then done by all tools.
+    /// One case: each round is prepared, then done by all tools. `again` where it is about doing
+    /// something again: then a tool does it once before its first round, and after a failure.
     fn case(
         &self,
         name: &str,
         goal: f64,
-        mut prepare: impl FnMut(usize) -> Result<()>,
+        again: bool,
+        prepare: impl Fn() -> Result<()>,
         command: impl Fn(&Tool<'_>) -> Command,
     ) -> Result<Case> {
         let mut case = Case::new(name, goal, self.tools.len());
-        for round in 0..self.rounds {
-            prepare(round)?;
+        let mut ready = vec![!again; self.tools.len()];
+        for _ in 0..self.rounds {
+            let enough: Vec<bool> = (0..self.tools.len())
+                .map(|place| {
+                    matches!(self.tools[place], Tool::Buildah(_)) && case.total(place) >= ENOUGH
+                })
+                .collect();
             for (place, tool) in self.tools.iter().enumerate() {
-                if !matches!(tool, Tool::Buildah(_)) || case.total(place) < ENOUGH {
-                    case.add(place, tools::measure(command(tool))?);
+                if !ready[place] && !enough[place] {
+                    ready[place] = case.worked(place, tools::must(command(tool)))?.is_some();
+                }
+            }
+            prepare()?;
+            for (place, tool) in self.tools.iter().enumerate() {
+                if ready[place] && !enough[place] {
+                    match case.worked(place, tools::measure(command(tool)))? {
+                        Some(ran) => case.add(place, ran),
+                        None => ready[place] = !again,
+                    }
                 }
             }
         }
@@ -155,29 +174,27 @@ impl Bench<'_> {
     fn six(&self) -> Result<(Case, Case)> {
         let context = context::written(self.folder, "six", context::SIX)?;
         let build = |tool: &Tool<'_>| tool.build("bench-six", &context);
-        let nonce = |_| context::nonce(&context.join("src/nonce"));
+        let nonce = || context::nonce(&context.join("src/nonce"));
         fs::create_dir_all(context.join("src"))?;
         fs::write(context.join("src/main.c"), "int main(void) { return 0; }\n")?;
-        let cold = self.case("six steps, cold", 0.5, nonce, build)?;
-        let cached = self.case("six steps, cached", 0.1, |_| Ok(()), build)?;
+        let cold = self.case("six steps, cold", 0.5, false, nonce, build)?;
+        let cached = self.case("six steps, cached", 0.1, true, || Ok(()), build)?;
         Ok((cold, cached))
     }
 
     fn wide(&self) -> Result<Case> {
         let context = context::written(self.folder, "wide", &context::wide(40))?;
         let build = |tool: &Tool<'_>| tool.build("bench-wide", &context);
-        self.case("40 stages, cold", 0.6, |_| context::nonce(&context.join("nonce")), build)
+        let nonce = || context::nonce(&context.join("nonce"));
+        self.case("40 stages, cold", 0.6, false, nonce, build)
     }
 
     fn changed(&self) -> Result<Case> {
         let context = context::written(self.folder, "large", "FROM scratch\nCOPY files /files\n")?;
         context::files(&context.join("files"), 20_000, 1 << 30)?;
         let build = |tool: &Tool<'_>| tool.build("bench-large", &context);
-        for tool in self.tools {
-            tools::must(build(tool))?;
-        }
-        let change = |_| context::nonce(&context.join("files/17/42"));
-        self.case("1 GiB, one file changed", 0.3, change, build)
+        let change = || context::nonce(&context.join("files/17/42"));
+        self.case("1 GiB, one file changed", 0.3, true, change, build)
     }
 
     /// Push and pull, by those who can.
@@ -190,47 +207,59 @@ impl Bench<'_> {
         let mut command = self.tools[0].build("bench-layers", &context);
         command.arg(format!("--output=type=oci,dest={}", archive.display()));
         tools::must(command)?;
-        for tool in &self.tools[1..] {
-            tools::must(tool.load(&archive))?;
-        }
-        fs::remove_file(&archive)?;
         let mut push = Case::new("push of 500 MB", 0.8, self.tools.len());
         let mut pull = Case::new("pull of 500 MB", 0.8, self.tools.len());
+        for (place, tool) in self.tools.iter().enumerate().skip(1) {
+            if push.worked(place, tools::must(tool.load(&archive)))?.is_none() {
+                pull.worked::<()>(place, Err(anyhow!("it has no image")))?;
+            }
+        }
+        fs::remove_file(&archive)?;
         for _ in 0..self.rounds {
             for (place, tool) in self.tools.iter().enumerate() {
+                // What it then has of the image, nobody knows.
+                if pull.has_failed(place) {
+                    continue;
+                }
                 // It must not know any of the layers.
                 let Some(registry) = Registry::start() else { return Ok(Vec::new()) };
                 let name = registry.name("bench-layers:latest");
-                let (measured, pulled) = transfer(tool, &name)?;
-                push.add(place, measured);
-                pull.add(place, pulled);
+                let Some(ran) = push.worked(place, pushed(tool, &name))? else {
+                    pull.worked::<()>(place, Err(anyhow!("nothing was pushed")))?;
+                    continue;
+                };
+                push.add(place, ran);
+                if let Some(ran) = pull.worked(place, pulled(tool, &name))? {
+                    pull.add(place, ran);
+                }
             }
         }
         Ok(vec![push, pull])
     }
 }
 
-/// Pushes to a registry, and pulls into an empty store.
-fn transfer(tool: &Tool<'_>, name: &str) -> Result<(Ran, Ran)> {
+/// Pushes to a registry.
+fn pushed(tool: &Tool<'_>, name: &str) -> Result<Ran> {
     for command in tool.name("bench-layers", name) {
         tools::must(command)?;
     }
-    let pushed = tools::measure(tool.push(name))?;
-    let elsewhere = Home::new();
-    let pulled = match tool {
-        Tool::Koskit(_) => tools::measure(Tool::Koskit(&elsewhere).pull(name))?,
-        Tool::Docker(_) | Tool::Buildah(_) => {
-            // Those have one store; nothing of the image may stay in it.
-            for command in tool.forget(&["bench-layers", name]) {
-                tools::must(command)?;
-            }
-            let pulled = tools::measure(tool.pull(name))?;
-            // The name of this registry must not keep it for the next round.
-            for command in tool.name(name, "bench-layers").into_iter().chain(tool.untag(name)) {
-                tools::must(command)?;
-            }
-            pulled
-        }
-    };
-    Ok((pushed, pulled))
+    tools::measure(tool.push(name))
+}
+
+/// Pulls what was pushed into an empty store.
+fn pulled(tool: &Tool<'_>, name: &str) -> Result<Ran> {
+    if let Tool::Koskit(_) = tool {
+        let elsewhere = Home::new();
+        return tools::measure(Tool::Koskit(&elsewhere).pull(name));
+    }
+    // The others have one store; nothing of the image may stay in it.
+    for command in tool.forget(&["bench-layers", name]) {
+        tools::must(command)?;
+    }
+    let ran = tools::measure(tool.pull(name))?;
+    // The name of this registry must not keep it for the next round.
+    for command in tool.name(name, "bench-layers").into_iter().chain(tool.untag(name)) {
+        tools::must(command)?;
+    }
+    Ok(ran)
 }

@@ -7,13 +7,18 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+/// Characters of why something failed.
+const REASON: usize = 200;
+
 /// What all tools took for one thing.
 pub struct Case {
     name: String,
     /// The most that koskit may take of docker's time.
     goal: f64,
-    /// For each tool, all rounds.
+    /// For each tool, the rounds that worked.
     ran: Vec<Vec<Ran>>,
+    /// For each tool, why the other rounds did not.
+    failed: Vec<Vec<String>>,
 }
 
 /// All cases.
@@ -25,7 +30,33 @@ pub struct Report {
 
 impl Case {
     pub fn new(name: &str, goal: f64, tools: usize) -> Self {
-        Self { name: name.to_owned(), goal, ran: vec![Vec::new(); tools] }
+        let name = name.to_owned();
+        Self { name, goal, ran: vec![Vec::new(); tools], failed: vec![Vec::new(); tools] }
+    }
+
+    /// What a round of a tool came to; none where it failed, which a peer may: its round is not
+    /// in the median, and the table says so.
+    ///
+    /// # Errors
+    /// koskit may not.
+    pub fn worked<T>(&mut self, tool: usize, done: Result<T>) -> Result<Option<T>> {
+        match done {
+            Ok(worked) => Ok(Some(worked)),
+            Err(error) if tool == 0 => Err(error),
+            Err(error) => {
+                let text = format!("{error:#}");
+                let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+                let why: String = line.trim().chars().take(REASON).collect();
+                eprintln!("   {}: tool {tool} has failed: {why}", self.name);
+                self.failed[tool].push(why);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether a round of a tool failed.
+    pub fn has_failed(&self, tool: usize) -> bool {
+        !self.failed[tool].is_empty()
     }
 
     pub fn add(&mut self, tool: usize, ran: Ran) {
@@ -33,10 +64,11 @@ impl Case {
         self.ran[tool].push(ran);
     }
 
-    fn median(&self, tool: usize) -> f64 {
+    /// Of the rounds that worked, if any did.
+    fn median(&self, tool: usize) -> Option<f64> {
         let mut seconds: Vec<f64> = self.ran[tool].iter().map(|ran| ran.seconds).collect();
         seconds.sort_by(f64::total_cmp);
-        seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN)
+        seconds.get(seconds.len() / 2).copied()
     }
 
     /// Seconds of all rounds of a tool.
@@ -76,12 +108,26 @@ impl Report {
         for case in &self.cases {
             let _ = write!(text, "{:26}", case.name);
             for tool in 0..self.tools.len() {
-                let _ = write!(text, "{:>10.3}", case.median(tool));
+                let _ = match case.median(tool) {
+                    Some(median) => write!(text, "{median:>10.3}"),
+                    None => write!(text, "{:>10}", "failed"),
+                };
             }
-            let ratio = docker.map(|docker| case.median(0) / case.median(docker));
+            let docker = docker.and_then(|docker| case.median(docker));
+            let ratio = case.median(0).zip(docker).map(|(koskit, docker)| koskit / docker);
             let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
             let memory = case.memory() as f64 / f64::from(1 << 20);
             let _ = writeln!(text, "{ratio:>12}{:>7}{memory:>14.1}", case.goal);
+        }
+        for case in &self.cases {
+            for ((label, _), (ran, failed)) in
+                self.tools.iter().zip(case.ran.iter().zip(&case.failed))
+            {
+                let Some(why) = failed.last() else { continue };
+                let (name, count) = (&case.name, failed.len());
+                let rounds = ran.len() + count;
+                let _ = writeln!(text, "{name}: {label} failed in {count} of {rounds}: {why}");
+            }
         }
         text
     }
@@ -94,7 +140,17 @@ impl Report {
                 ((*label).to_owned(), json!(all))
             });
             let seconds: serde_json::Map<_, _> = seconds.collect();
-            json!({ "case": case.name, "goal": case.goal, "seconds": seconds, "koskit_peak_bytes": case.memory() })
+            let failed =
+                self.tools.iter().zip(&case.failed).filter(|(_, failed)| !failed.is_empty());
+            let failed: serde_json::Map<_, _> =
+                failed.map(|((label, _), failed)| ((*label).to_owned(), json!(failed))).collect();
+            json!({
+                "case": case.name,
+                "goal": case.goal,
+                "seconds": seconds,
+                "failed": failed,
+                "koskit_peak_bytes": case.memory(),
+            })
         });
         let tools: serde_json::Map<_, _> = self
             .tools
@@ -109,5 +165,42 @@ impl Report {
         };
         write("json", serde_json::to_string_pretty(&value)? + "\n")?;
         write("txt", self.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_round_in_which_a_peer_failed_is_told_and_not_counted() {
+        let ran = |seconds| Ran { seconds, memory: 1 << 20 };
+        let mut some = Case::new("some", 0.5, 3);
+        let mut none = Case::new("none", 0.5, 3);
+        for seconds in [1.0, 2.0, 3.0] {
+            some.add(0, ran(seconds));
+            some.add(1, ran(seconds * 4.0));
+            some.add(2, ran(seconds * 10.0));
+            none.add(0, ran(seconds));
+            none.add(2, ran(seconds));
+            let why = anyhow!("docker has failed:\nit began well\nbusy\n");
+            assert!(none.worked::<()>(1, Err(why)).unwrap().is_none());
+        }
+        assert!(some.worked::<()>(2, Err(anyhow!("EBUSY"))).unwrap().is_none());
+        assert_eq!(some.worked(2, Ok(7)).unwrap(), Some(7));
+        assert!(some.worked::<()>(0, Err(anyhow!("ours"))).is_err());
+        let tools = ["koskit", "docker", "buildah"].map(|label| (label, "1".to_owned()));
+        let report = Report { tools: tools.into(), load: String::new(), cases: vec![some, none] };
+        let text = report.text();
+        let lines: Vec<Vec<&str>> =
+            text.lines().skip(6).map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["some", "2.000", "8.000", "20.000", "0.25", "0.5", "1.0"]);
+        assert_eq!(lines[1], ["none", "2.000", "failed", "2.000", "-", "0.5", "1.0"]);
+        let told: Vec<&str> = text.lines().skip(8).collect();
+        assert_eq!(
+            told,
+            ["some: buildah failed in 1 of 4: EBUSY", "none: docker failed in 3 of 3: busy"]
+        );
     }
 }
