@@ -68,7 +68,8 @@ impl Case {
     fn median(&self, tool: usize) -> Option<f64> {
         let mut seconds: Vec<f64> = self.ran[tool].iter().map(|ran| ran.seconds).collect();
         seconds.sort_by(f64::total_cmp);
-        seconds.get(seconds.len() / 2).copied()
+        let last = seconds.len().checked_sub(1)?;
+        Some((seconds[last / 2] + seconds[last.div_ceil(2)]) / 2.0)
     }
 
     /// Seconds of all rounds of a tool.
@@ -187,6 +188,7 @@ mod tests {
             let why = anyhow!("docker has failed:\nit began well\nbusy\n");
             assert!(none.worked::<()>(1, Err(why)).unwrap().is_none());
         }
+        none.add(2, ran(4.0));
         assert!(some.worked::<()>(2, Err(anyhow!("EBUSY"))).unwrap().is_none());
         assert_eq!(some.worked(2, Ok(7)).unwrap(), Some(7));
         assert!(some.worked::<()>(0, Err(anyhow!("ours"))).is_err());
@@ -196,7 +198,7 @@ mod tests {
         let lines: Vec<Vec<&str>> =
             text.lines().skip(6).map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["some", "2.000", "8.000", "20.000", "0.25", "0.5", "1.0"]);
-        assert_eq!(lines[1], ["none", "2.000", "failed", "2.000", "-", "0.5", "1.0"]);
+        assert_eq!(lines[1], ["none", "2.000", "failed", "2.500", "-", "0.5", "1.0"]);
         let told: Vec<&str> = text.lines().skip(8).collect();
         assert_eq!(
             told,
