@@ -10,6 +10,7 @@ use koskit_llb::{Note, Platform, Reference, Source, path};
 use crate::context::{self, Context, NamedContext};
 use crate::images::Images;
 use crate::name::{Names, uppercase};
+use crate::outline::Taken;
 use crate::plan::{self, Base, Origin, Plan, PlannedStage};
 use crate::step::{Folder, From, Step};
 use crate::variables::{self, Variables};
@@ -37,6 +38,8 @@ pub(crate) struct Stage {
     folder: Option<usize>,
     /// How the world looks after them.
     end: State,
+    /// What its instructions take from who builds.
+    pub taken: Taken,
 }
 
 /// What later instructions of a stage, and stages that begin with it, take over.
@@ -89,6 +92,7 @@ pub(crate) fn evaluate(
             triggered: true,
             cmd_set: false,
             steps: Vec::new(),
+            taken: Taken::default(),
             out: &mut out,
             folder,
         };
@@ -107,12 +111,12 @@ pub(crate) fn evaluate(
                 diagnostics.push(*diagnostic);
             }
         }
-        let Evaluator { state: end, steps, .. } = evaluator;
+        let Evaluator { state: end, steps, taken, .. } = evaluator;
         if index == plan.target {
             out.config = end.image.clone();
             out.need(folder, "/");
         }
-        out.stages.push(Some(Stage { root, steps, folder, end }));
+        out.stages.push(Some(Stage { root, steps, folder, end, taken }));
     }
     out
 }
@@ -303,6 +307,7 @@ pub(crate) struct Evaluator<'a, 'i> {
     /// Whether this stage has a CMD, which an ENTRYPOINT then leaves alone.
     pub cmd_set: bool,
     pub steps: Vec<Step>,
+    pub taken: Taken,
     pub out: &'a mut Evaluated,
     /// The folder that this stage began with, if with one.
     folder: Option<usize>,

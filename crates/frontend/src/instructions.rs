@@ -14,7 +14,7 @@ impl Evaluator<'_, '_> {
         let place = &instruction.place;
         match &instruction.command {
             Command::Add(add) => copy::add(self, add, place)?,
-            Command::Arg(variables) => self.arg(variables)?,
+            Command::Arg(variables) => self.arg(variables, place)?,
             Command::Cmd(line) => {
                 self.cmd_set = true;
                 let args = self.command_line(line);
@@ -84,7 +84,7 @@ impl Evaluator<'_, '_> {
         pairs.iter().map(|p| Ok((self.expand(&p.name)?, self.expand(&p.value)?))).collect()
     }
 
-    fn arg(&mut self, variables: &[Variable]) -> Result<()> {
+    fn arg(&mut self, variables: &[Variable], place: &Place) -> Result<()> {
         let mut words = vec!["ARG".to_owned()];
         for variable in variables {
             let name = &variable.name.text;
@@ -94,6 +94,14 @@ impl Evaluator<'_, '_> {
                 (None, None) => self.plan.globals.get(name).map(str::to_owned),
             };
             self.out.used_args.insert(name.clone());
+            let is_global = variable.default.is_none()
+                && !self.options.build_args.contains_key(name)
+                && value.is_some();
+            if is_global {
+                self.taken.takes.insert(name.clone());
+            } else {
+                self.taken.declare(name, place, value.as_deref());
+            }
             self.state.args.push((name.clone(), value.clone()));
             match value {
                 None => words.push(name.clone()),

@@ -53,6 +53,7 @@ mod images;
 mod instructions;
 mod mount;
 mod name;
+mod outline;
 mod plan;
 mod ports;
 mod run;
@@ -64,6 +65,7 @@ pub use check::{Check, check};
 pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};
 pub use context::{Context, ContextError, context_graph};
 pub use ignore::ignore_patterns;
+pub use outline::{Argument, Lines, Needed, Outline, Target, Targets, outline, targets};
 
 /// How a Dockerfile is to be built.
 #[derive(Clone, Debug)]
@@ -241,18 +243,7 @@ pub fn convert(
     images: &dyn ImageResolver,
 ) -> Result<Build, FrontendError> {
     let file = Dockerfile::parse(Arc::new(source))?;
-    let mut diagnostics = Vec::new();
-    let mut images = images::Images::new(images, plan::names(&file));
-    let plan = plan::Plan::new(&file, options, &mut images, &mut diagnostics)?;
-    diagnostics.extend(check::of_plan(&file, &plan, options, &mut images));
-    let evaluated = evaluate::evaluate(&file, &plan, options, &mut images, &mut diagnostics);
-    diagnostics.sort_by_key(|d| d.span.start);
-    diagnostics.dedup();
-    if diagnostics.iter().any(|d| d.severity == Severity::Error) {
-        // What is only bad style would hide why there is no build.
-        diagnostics.retain(|d| d.rule.is_none() || d.severity == Severity::Error);
-        return Err(Errors { source: file.source, diagnostics }.into());
-    }
+    let Understood { plan, evaluated, warnings } = understand(&file, options, images)?;
     let definition = emit::emit(&file, &plan, &evaluated, options);
     let unused_args = options
         .build_args
@@ -264,5 +255,32 @@ pub fn convert(
     let mut config = evaluated.config;
     config.config.labels.extend(options.labels.clone());
     config.set_platform(&options.target_platform);
-    Ok(Build { definition, config, warnings: diagnostics, unused_args, source: file.source })
+    Ok(Build { definition, config, warnings, unused_args, source: file.source })
+}
+
+/// A file whose stages are evaluated as far as the target needs them.
+struct Understood<'f> {
+    plan: plan::Plan<'f>,
+    evaluated: evaluate::Evaluated,
+    warnings: Vec<Diagnostic>,
+}
+
+fn understand<'f>(
+    file: &'f Dockerfile,
+    options: &Options,
+    images: &dyn ImageResolver,
+) -> Result<Understood<'f>, FrontendError> {
+    let mut diagnostics = Vec::new();
+    let mut images = images::Images::new(images, plan::names(file));
+    let plan = plan::Plan::new(file, options, &mut images, &mut diagnostics)?;
+    diagnostics.extend(check::of_plan(file, &plan, options, &mut images));
+    let evaluated = evaluate::evaluate(file, &plan, options, &mut images, &mut diagnostics);
+    diagnostics.sort_by_key(|d| d.span.start);
+    diagnostics.dedup();
+    if diagnostics.iter().any(|d| d.severity == Severity::Error) {
+        // What is only bad style would hide why there is no build.
+        diagnostics.retain(|d| d.rule.is_none() || d.severity == Severity::Error);
+        return Err(Errors { source: Arc::clone(&file.source), diagnostics }.into());
+    }
+    Ok(Understood { plan, evaluated, warnings: diagnostics })
 }

@@ -1,6 +1,6 @@
 //! RUN --mount: what a command sees besides the file system of its stage.
 
-use koskit_dockerfile::{Diagnostic, Mount, MountKind, Sharing, Word};
+use koskit_dockerfile::{Diagnostic, Mount, MountKind, Place, Sharing, Word};
 use koskit_llb::{self as llb, SecretMount, SshMount, path, pb};
 
 use crate::Result;
@@ -16,15 +16,27 @@ pub(crate) struct Mounts {
     pub ssh: Vec<SshMount>,
 }
 
-/// Reads the mounts of a RUN on these lines.
-pub(crate) fn read(evaluator: &mut Evaluator<'_, '_>, words: &[Word]) -> Result<Mounts> {
+/// Reads the mounts of a RUN.
+pub(crate) fn read(
+    evaluator: &mut Evaluator<'_, '_>,
+    words: &[Word],
+    place: &Place,
+) -> Result<Mounts> {
     let mut mounts = Mounts::default();
     for word in words {
         let (expander, variables) = (&evaluator.expander, &evaluator.state.variables);
         let mount = Mount::parse(word, &mut |text| expander.word(text, variables))?;
         match mount.kind {
-            MountKind::Secret => mounts.secrets.push(secret(mount)),
-            MountKind::Ssh => mounts.ssh.push(ssh(mount, word)?),
+            MountKind::Secret => {
+                let secret = secret(mount);
+                evaluator.taken.secret(&secret.id, !secret.optional, place.lines);
+                mounts.secrets.push(secret);
+            }
+            MountKind::Ssh => {
+                let ssh = ssh(mount, word)?;
+                evaluator.taken.ssh(&ssh.id, !ssh.optional, place.lines);
+                mounts.ssh.push(ssh);
+            }
             MountKind::Bind | MountKind::Cache | MountKind::Tmpfs => {
                 mounts.mounted.push(mounted(evaluator, mount, word)?);
             }

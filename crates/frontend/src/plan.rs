@@ -1,5 +1,7 @@
 //! Which stages there are, what each begins with, and which of them the target needs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use koskit_dockerfile::{
     Command, Copy, Diagnostic, Dockerfile, Empty, Environment, Expander, Instruction, Mount, Stage,
     Word, nearest,
@@ -8,6 +10,7 @@ use koskit_llb::{Digest, Platform, Reference};
 
 use crate::context::{self, Context, NamedContext};
 use crate::images::Images;
+use crate::outline::Declared;
 use crate::variables::{self, Variables};
 use crate::{FrontendError, ImageConfig, Options, Result};
 
@@ -15,6 +18,8 @@ use crate::{FrontendError, ImageConfig, Options, Result};
 pub(crate) struct Plan<'a> {
     /// The ARGs before the first FROM and the predefined ones.
     pub globals: Variables,
+    /// What is to be told of the ARGs before the first FROM.
+    pub args: BTreeMap<String, Declared>,
     /// In the order of the file.
     pub stages: Vec<PlannedStage<'a>>,
     /// Which stage is built.
@@ -37,6 +42,8 @@ pub(crate) struct PlannedStage<'a> {
     pub config: Option<ImageConfig>,
     /// What the ONBUILDs of its base say; done before its own instructions.
     pub triggers: Vec<Instruction>,
+    /// The variables that its FROM takes.
+    pub variables: BTreeSet<String>,
 }
 
 /// What a stage begins with.
@@ -75,13 +82,17 @@ impl<'a> Plan<'a> {
             target,
             &options.build_args,
         );
-        let globals = globals(file, options, predefined, diagnostics);
-        let mut plan = Self { globals, stages: Vec::new(), target: 0 };
+        let (globals, args) = globals(file, options, predefined, diagnostics);
+        let mut plan = Self { globals, args, stages: Vec::new(), target: 0 };
         for stage in &file.stages {
-            let planned = plan.stage(stage, file.escape, options).unwrap_or_else(|error| {
+            let mut planned = plan.stage(stage, file.escape, options).unwrap_or_else(|error| {
                 diagnostics.push(*error);
                 PlannedStage::new(stage, Base::Scratch, options.target_platform.clone())
             });
+            let expander = Expander::new(file.escape);
+            for word in std::iter::once(&stage.base).chain(&stage.platform) {
+                planned.variables.extend(matched(&expander, word, &plan.globals));
+            }
             plan.stages.push(planned);
         }
         plan.target = match &options.target {
@@ -301,8 +312,17 @@ impl<'a> Plan<'a> {
 
 impl<'a> PlannedStage<'a> {
     fn new(stage: &'a Stage, base: Base, platform: Platform) -> Self {
-        let (needed, replaced, triggers) = (false, false, Vec::new());
-        Self { stage, base, platform, needed, replaced, digest: None, config: None, triggers }
+        Self {
+            stage,
+            base,
+            platform,
+            needed: false,
+            replaced: false,
+            digest: None,
+            config: None,
+            triggers: Vec::new(),
+            variables: BTreeSet::new(),
+        }
     }
 
     /// Asks for the image that it begins with, if it is one.
@@ -383,24 +403,38 @@ fn globals(
     options: &Options,
     mut globals: Variables,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Variables {
+) -> (Variables, BTreeMap<String, Declared>) {
     let expander = Expander::new(file.escape);
+    let mut all: BTreeMap<String, Declared> = BTreeMap::new();
     for instruction in &file.args {
         let Command::Arg(variables) = &instruction.command else { continue };
         for variable in variables {
             let name = &variable.name.text;
+            let mut declared = Declared::new(name, &instruction.place);
             let value = match (options.build_args.get(name), &variable.default) {
-                (Some(given), _) => Ok(given.clone()),
-                (None, Some(default)) => expand(&expander, default, &globals),
-                (None, None) => continue,
+                (Some(given), _) => Some(Ok(given.clone())),
+                (None, Some(default)) => {
+                    declared.takes = matched(&expander, default, &globals);
+                    if declared.takes.remove(name)
+                        && let Some(before) = all.get(name)
+                    {
+                        declared.takes.extend(before.takes.iter().cloned());
+                    }
+                    Some(expand(&expander, default, &globals))
+                }
+                (None, None) => None,
             };
-            match value {
-                Ok(value) => globals.set(name, &value),
+            match value.transpose() {
+                Ok(value) => {
+                    value.iter().for_each(|value| globals.set(name, value));
+                    declared.value = value.unwrap_or_default();
+                }
                 Err(diagnostic) => diagnostics.push(*diagnostic),
             }
+            all.insert(name.clone(), declared);
         }
     }
-    globals
+    (globals, all)
 }
 
 /// Puts the values of variables into a word.
@@ -412,6 +446,11 @@ pub(crate) fn expand(
     expander
         .word(&word.text, variables)
         .map_err(|error| Box::new(Diagnostic::error(word.span, error.to_string())))
+}
+
+/// The variables of a word that are set.
+fn matched(expander: &Expander, word: &Word, variables: &dyn Environment) -> BTreeSet<String> {
+    expander.expand(&word.text, variables).map(|expansion| expansion.matched).unwrap_or_default()
 }
 
 /// The first variable of a word that is not set.

@@ -38,7 +38,7 @@ pub(crate) fn evaluate(evaluator: &mut Evaluator<'_, '_>, run: &Run, place: &Pla
     };
     // A command may look at anything.
     evaluator.need_own();
-    let mounts = mount::read(evaluator, &run.mounts)?;
+    let mounts = mount::read(evaluator, &run.mounts, place)?;
     mounted.extend(mounts.mounted);
     let options = evaluator.options;
     let mut temporary = Vec::new();

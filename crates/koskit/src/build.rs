@@ -7,6 +7,7 @@ mod annotations;
 mod arguments;
 mod attest;
 mod caches;
+mod call;
 mod check;
 pub(crate) mod context;
 pub(crate) mod engine;
@@ -64,7 +65,7 @@ pub fn build(arguments: &Arguments) -> Result<()> {
     let engine = Engine::open(&store, arguments)?;
     let agents = sources::Agents::open(&arguments.ssh)?;
     inputs.ssh.clone_from(&agents.sockets);
-    let mode = match arguments.check() {
+    let mode = match arguments.question() {
         Some(_) => koskit_progress::Mode::Quiet,
         None => arguments.progress(),
     };
@@ -93,9 +94,9 @@ pub fn build(arguments: &Arguments) -> Result<()> {
     let fetch =
         Fetch { engine: &engine, store: &store, inputs: &session.inputs, progress: &progress };
     let main = place.read(arguments.file.as_deref(), &options, &fetch)?;
-    if let Some(format) = arguments.check() {
+    if let Some(call) = arguments.question() {
         let options = session.options(&arguments.platform[0], &main.context)?;
-        return check::check(main.dockerfile, &options, &images, format);
+        return call.answer(main.dockerfile, &options, &images);
     }
     let mut unpacked = None;
     if let Some(mut path) = main.local.as_deref() {

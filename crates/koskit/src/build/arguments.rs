@@ -1,6 +1,7 @@
 //! The command line of `koskit build`, in docker's words.
 
 use crate::build::annotations::Annotation;
+use crate::build::call::{Call, What};
 use crate::build::outputs::{Kind, Output};
 use crate::build::values;
 use crate::output;
@@ -137,8 +138,9 @@ pub struct Arguments {
         default_missing_value = "text"
     )]
     pub check: Option<CheckFormat>,
-    /// What to do with the Dockerfile: build or check
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    /// What to ask about the Dockerfile instead of building it: check, outline (what a target
+    /// takes) or targets (which there are); with ,format=json for programs
+    #[arg(long, alias = "print", value_name = "WHAT[,format=json]", default_value = "build")]
     pub call: Call,
     /// How to show progress [default: $BUILDKIT_PROGRESS, else auto]
     #[arg(long, value_enum, value_name = "HOW")]
@@ -164,23 +166,13 @@ Examples:
   koskit build --platform linux/arm64,linux/amd64 \\
     -t localhost:5000/app --push .                    an index of two images, in a registry
   koskit build https://host/repo.git#v1:src           a directory of a git repository
-  koskit build -t hello - <context.tar.gz             a tar archive of a context";
+  koskit build -t hello - <context.tar.gz             a tar archive of a context
+  koskit build --call outline --target dev .          what the stage dev takes";
 
-/// What is done with a Dockerfile.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Call {
-    /// Build it
-    #[default]
-    Build,
-    /// The same as --check
-    #[value(alias = "lint")]
-    Check,
-}
-
-/// How findings of `--check` are shown.
+/// How an answer is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CheckFormat {
-    /// With the lines of the file
+    /// For people
     Text,
     /// One JSON document
     Json,
@@ -256,9 +248,10 @@ impl Arguments {
         Ok(outputs)
     }
 
-    /// Whether the Dockerfile is only checked, and how that is shown.
-    pub fn check(&self) -> Option<CheckFormat> {
-        self.check.or((self.call == Call::Check).then_some(CheckFormat::Text))
+    /// What is asked about the Dockerfile, if it is not built.
+    pub fn question(&self) -> Option<Call> {
+        let check = |format| Call { what: What::Check, format, ignore_status: false };
+        self.check.map(check).or_else(|| (self.call.what != What::Build).then_some(self.call))
     }
 
     /// Whether commands may have all rights that koskit has.
