@@ -248,3 +248,48 @@ RUN exit 5
     let all = format!("{}{}", said.stdout, said.stderr);
     assert!(all.contains("FromAsCasing"), "{all}");
 }
+
+#[test]
+fn what_docker_asks_of_a_dockerfile_it_answers_as_docker_does() {
+    let Some(world) = World::get() else { return };
+    let text = "\
+# WORD what it says
+ARG WORD=none
+# one the first
+FROM scratch AS one
+ARG WORD
+FROM one AS two
+RUN --mount=type=secret,id=key,required \\
+    --mount=type=ssh true
+";
+    // Without the first line, docker's own frontend answers; a comment keeps the lines.
+    world.home.write("asked/Dockerfile", &with_syntax(world, text));
+    world.home.write("plain/Dockerfile", &format!("#\n{text}"));
+    let ask = |call: &str, words: &[&str]| {
+        let call = format!("--call={call}");
+        let all = |context| [&[call.as_str()], words, &[context]].concat();
+        let (asked, plain) = (world.docker(&all("asked")), world.docker(&all("plain")));
+        assert_eq!((asked.code, plain.code), (0, 0), "{}{}", asked.stderr, plain.stderr);
+        (asked.stdout, plain.stdout)
+    };
+    for call in ["outline", "targets"] {
+        for words in [&[][..], &["--target=one", "--build-arg=WORD=x"]] {
+            let (asked, plain) = ask(call, words);
+            assert_eq!(asked, plain, "{call}");
+            let (asked, plain) = ask(&format!("{call},format=json"), words);
+            let of = |text: &str| {
+                let mut document: Value = serde_json::from_str(text).unwrap();
+                assert!(document["sources"].as_array_mut().unwrap().pop().is_some());
+                document
+            };
+            assert_eq!(of(&asked), of(&plain), "{call}");
+        }
+    }
+    let (asked, plain) = ask("subrequests.describe", &[]);
+    for line in plain.lines().filter(|line| !line.starts_with("NAME")) {
+        let name = line.split_whitespace().next().unwrap();
+        assert!(asked.contains(name), "{name} is missing:\n{asked}");
+    }
+    let said = world.docker(&["--call=else", "asked"]);
+    assert!(said.code != 0 && said.stderr.contains("frontend.outline"), "{}", said.stderr);
+}

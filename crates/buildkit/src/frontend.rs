@@ -19,8 +19,8 @@ use crate::error::chain;
 mod build;
 mod files;
 mod gateway;
-mod lint;
 mod options;
+mod requests;
 mod sources;
 
 use gateway::Gateway;

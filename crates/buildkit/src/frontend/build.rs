@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::files;
 use super::gateway::Gateway;
-use super::lint;
 use super::options::Given;
+use super::requests;
 use super::sources::{Images, Sources};
 use super::{Failure, Result};
 use crate::error::chain;
@@ -23,23 +23,15 @@ use crate::error::chain;
 /// Makes the answer.
 pub(crate) fn build(gateway: &Gateway, given: &Given) -> Result<BuildResult> {
     let request = given.get("requestid").unwrap_or_default();
-    if request == lint::DESCRIBE {
-        return Ok(lint::describe());
+    if request == requests::DESCRIBE {
+        return Ok(requests::describe());
     }
     let platforms = given.platforms()?;
     let any = given.frontend(&gateway.platform, &platforms[0])?;
     let sources = Sources::read(gateway, given, &any)?;
     let builder = Builder { gateway, given, sources: &sources };
-    match request {
-        "" => {}
-        lint::LINT => return builder.lint(&platforms[0]),
-        other => {
-            return Err(Failure::Option(format!(
-                "this frontend does not know the request {other:?}; it knows {} and {}",
-                lint::LINT,
-                lint::DESCRIBE
-            )));
-        }
+    if !request.is_empty() {
+        return builder.answer(request, &platforms[0]);
     }
     if given.get("attest:sbom").is_some() {
         return Err(Failure::Option(
@@ -99,11 +91,29 @@ impl Builder<'_> {
         Images { gateway: self.gateway, session, resolve: options.resolve }
     }
 
-    fn lint(&self, platform: &Platform) -> Result<BuildResult> {
+    /// What is asked instead of a build.
+    fn answer(&self, request: &str, platform: &Platform) -> Result<BuildResult> {
         let options = self.options(platform, false)?;
         let images = self.images(&options);
-        let check = koskit_frontend::check(self.sources.dockerfile.clone(), &options, &images)?;
-        Ok(lint::lint(&check))
+        let dockerfile = self.sources.dockerfile.clone();
+        Ok(match request {
+            requests::LINT => {
+                requests::lint(&koskit_frontend::check(dockerfile, &options, &images)?)
+            }
+            requests::OUTLINE => {
+                requests::outline(&koskit_frontend::outline(dockerfile, &options, &images)?)
+            }
+            requests::TARGETS => {
+                let targets = koskit_frontend::targets(dockerfile);
+                requests::targets(&targets.map_err(koskit_frontend::FrontendError::from)?)
+            }
+            other => {
+                return Err(Failure::Option(format!(
+                    "this frontend does not know the request {other:?}; it knows {}",
+                    requests::known()
+                )));
+            }
+        })
     }
 
     /// The result for one platform, and the configuration of its image.
