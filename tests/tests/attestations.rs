@@ -56,6 +56,11 @@ fn a_native_image_lists_what_the_sdk_has_linked_into_it() {
     let related = |relation: &&Value| relation["relatedSpdxElement"] == musl["SPDXID"];
     let relation = sbom["relationships"].as_array().unwrap().iter().find(related).unwrap();
     assert_eq!(relation["relationshipType"], "STATIC_LINK");
+    assert!(relation["comment"].as_str().unwrap().contains("may have linked"), "{relation}");
+    for absent in ["libc6-dev-arm64-cross", "libstdc++-12-dev-arm64-cross"] {
+        let listed = packages.iter().any(|package| package["name"] == absent);
+        assert!(!listed, "{absent} is in no program that is C with musl");
+    }
     let gcc = |package: &Value| package["name"] == "gcc-12-aarch64-linux-gnu";
     assert!(!packages.iter().any(gcc), "the compiler is no part of the image");
 }

@@ -8,6 +8,7 @@
 
 mod artefact;
 mod key;
+mod linked;
 mod package;
 mod policy;
 mod provenance;
@@ -17,10 +18,11 @@ mod signature;
 mod statement;
 
 pub use key::{Key, KeyError, PublicKey};
+pub use linked::{Programs, linked};
 pub use package::{Kind, Package, Role};
 pub use policy::{Identity, Policy, PolicyError, Refused, Requirement};
 pub use provenance::{Material, Provenance};
-pub use scan::{Scan, Skipped, is_wanted, linked, of_files, scan};
+pub use scan::{Scan, Skipped, is_wanted, of_files, scan};
 pub use signature::{Payload, Signature, SignatureError, sign, signature_name, verify};
 pub use statement::{CYCLONEDX, PROVENANCE, Predicate, SPDX, attached, attestation};
 

@@ -62,8 +62,25 @@ pub enum Role {
     /// It is in the root file system.
     #[default]
     Contained,
-    /// It was linked into a program there, and has no files of its own.
+    /// Its toolchain may have linked parts of it into a program there. Nothing tells whether it
+    /// has.
+    MayBeLinked,
+    /// Parts of it were found in a program there.
     Linked,
+}
+
+impl Role {
+    /// What is known of how it was linked, for who reads a bill.
+    pub(crate) fn comment(self) -> Option<&'static str> {
+        match self {
+            Self::Contained => None,
+            Self::MayBeLinked => Some(
+                "The toolchain may have linked parts of it into a program; nothing in the program \
+                 tells whether it has.",
+            ),
+            Self::Linked => Some("A program has text in it that is only in this library."),
+        }
+    }
 }
 
 /// One package in one version.

@@ -128,7 +128,7 @@ mod tests {
 
     fn parts() -> Vec<Package> {
         let mut musl = Package::new(Kind::Deb, "musl-dev", "1.2.3-1").within("debian");
-        musl.role = Role::Linked;
+        musl.role = Role::MayBeLinked;
         vec![musl]
     }
 
@@ -148,6 +148,8 @@ mod tests {
         assert_eq!(of(&packages[0]["SPDXID"]), "DESCRIBES");
         assert_eq!(of(&packages[1]["SPDXID"]), "CONTAINS");
         assert_eq!(of(&packages[2]["SPDXID"]), "STATIC_LINK");
+        let linked = relations.iter().find(|r| r["relationshipType"] == "STATIC_LINK").unwrap();
+        assert!(linked["comment"].as_str().unwrap().contains("may have linked"), "{linked}");
         assert_eq!(packages[4]["licenseDeclared"], "NOASSERTION");
         assert_eq!(packages[3]["checksums"][0]["checksumValue"], HASH);
     }

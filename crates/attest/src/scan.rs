@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use koskit_image::{Error, Files, Image, Store};
 
-use crate::{Package, Role};
+use crate::Package;
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,18 +49,6 @@ type Found = Result<Vec<Package>, String>;
 /// A layer is missing, damaged or hostile.
 pub fn scan(store: &Store, image: &Image) -> Result<Scan, Error> {
     Ok(of_files(&store.files(&image.layers, &is_wanted)?))
-}
-
-/// Those packages of an image that have one of these names, as what is linked into programs: an
-/// SDK's C library is in none of the images that are made with it, but part of what they run.
-///
-/// # Errors
-/// A layer is missing, damaged or hostile.
-pub fn linked(store: &Store, image: &Image, names: &[&str]) -> Result<Vec<Package>, Error> {
-    let packages = scan(store, image)?.packages.into_iter();
-    let packages = packages.filter(|package| names.contains(&package.name.as_str()));
-    let linked = |package| Package { role: Role::Linked, found_in: PathBuf::new(), ..package };
-    Ok(packages.map(linked).collect())
 }
 
 /// Whether a file tells of packages.

@@ -155,7 +155,7 @@ pub enum Refusal {
 }
 
 /// What one entry does to the layers below.
-pub(crate) enum Change {
+pub enum Change {
     /// Put this there.
     Put(Entry),
     /// Remove what is there.

@@ -67,8 +67,14 @@ fn component(reference: &str, package: &Package) -> Value {
         let value = format!("/{}", package.found_in.display());
         properties.push(json!({ "name": "koskit:location", "value": value }));
     }
-    if package.role == Role::Linked {
-        properties.push(json!({ "name": "koskit:role", "value": "linked" }));
+    let role = match package.role {
+        Role::Contained => None,
+        Role::MayBeLinked => Some("may-be-linked"),
+        Role::Linked => Some("linked"),
+    };
+    if let (Some(role), Some(comment)) = (role, package.role.comment()) {
+        properties.push(json!({ "name": "koskit:role", "value": role }));
+        properties.push(json!({ "name": "koskit:comment", "value": comment }));
     }
     if !properties.is_empty() {
         component["properties"] = properties.into();

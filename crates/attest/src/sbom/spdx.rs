@@ -24,10 +24,14 @@ pub fn document(subject: &Subject, scan: &Scan, packages: &[&Package]) -> Value 
     let mut relations = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", image)];
     for (number, package) in packages.iter().enumerate() {
         let id = id(number, package);
-        relations.push(match package.role {
+        let mut relation = match package.role {
             Role::Contained => relation(image, "CONTAINS", &id),
-            Role::Linked => relation(image, "STATIC_LINK", &id),
-        });
+            Role::MayBeLinked | Role::Linked => relation(image, "STATIC_LINK", &id),
+        };
+        if let Some(comment) = package.role.comment() {
+            relation["comment"] = comment.into();
+        }
+        relations.push(relation);
         listed.push(entry(&id, package));
     }
     if let Some(distribution) = &scan.distribution {

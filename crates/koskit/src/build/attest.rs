@@ -3,7 +3,7 @@
 use crate::build::fields::pairs;
 use anyhow::{Context as _, Result, bail};
 use koskit_attest::sbom::Format;
-use koskit_attest::{Material, Package, Predicate, Provenance, Role, linked, of_files};
+use koskit_attest::{Material, Package, Predicate, Programs, Provenance, linked, of_files};
 use koskit_frontend::Build;
 use koskit_image::{Image, Layer, Store};
 use koskit_llb::pb::op::Op;
@@ -142,7 +142,7 @@ impl Told {
         let graph = Graph::new(&build.definition)?;
         let sbom = wanted.sbom.map(|format| {
             let scan = of_files(&store.files(layers, &koskit_attest::is_wanted)?);
-            Ok::<_, anyhow::Error>((format, scan, parts(store, &graph)?))
+            Ok::<_, anyhow::Error>((format, scan, parts(store, &graph, layers)?))
         });
         let provenance = wanted.provenance.map(|mode| provenance(mode, wanted, &graph, about));
         Ok(Self { sbom: sbom.transpose()?, provenance })
@@ -170,7 +170,7 @@ impl Told {
 }
 
 /// What SDK images of a graph have linked into the programs that they made.
-fn parts(store: &Store, graph: &Graph) -> Result<Vec<Package>> {
+fn parts(store: &Store, graph: &Graph, layers: &[Layer]) -> Result<Vec<Package>> {
     let mut parts = Vec::new();
     for (name, platform) in graph.vertices().iter().filter_map(image) {
         if name.domain() != "docker.io" || !name.path().starts_with("kos/") {
@@ -183,8 +183,10 @@ fn parts(store: &Store, graph: &Graph) -> Result<Vec<Package>> {
     }
     parts.sort();
     parts.dedup();
-    debug_assert!(parts.iter().all(|part| part.role == Role::Linked));
-    Ok(parts)
+    if parts.is_empty() {
+        return Ok(parts);
+    }
+    Ok(Programs::of(store, layers)?.narrow(parts))
 }
 
 /// The image that a vertex takes.
