@@ -293,3 +293,58 @@ RUN --mount=type=secret,id=key,required \\
     let said = world.docker(&["--call=else", "asked"]);
     assert!(said.code != 0 && said.stderr.contains("frontend.outline"), "{}", said.stderr);
 }
+
+#[test]
+fn a_bill_of_materials_is_written_by_the_frontend_or_by_the_generator_that_is_named() {
+    let Some(world) = World::get() else { return };
+    let lock = "version = 4\n[[package]]\nname = \"serde\"\nversion = \"1.0.2\"\n";
+    world.home.write("bill/Cargo.lock", lock);
+    world
+        .home
+        .write("bill/Dockerfile", &with_syntax(world, "FROM scratch\nCOPY Cargo.lock /src/\n"));
+    let bill = |name: &str, words: &[&str]| -> Value {
+        let name = world.registry.name(name);
+        let output = format!("--output=type=image,name={name},push=true");
+        let said = world.docker(&[&[output.as_str()], words].concat());
+        assert_eq!(said.code, 0, "{words:?}:\n{}", said.stderr);
+        let words = ["buildx", "imagetools", "inspect", &name, "--format", "{{json .SBOM}}"];
+        let said = Said::of(world.docker.command(world.home.path(), &words).output().unwrap());
+        serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{name}: {said:?}"))
+    };
+    let named = |bill: &Value, name: &str| {
+        let packages = bill["SPDX"]["packages"].as_array().cloned().unwrap_or_default();
+        packages.iter().any(|package| package["name"] == name)
+    };
+    let own = bill("bill", &["--sbom=true", "bill"]);
+    assert!(named(&own, "serde"), "{own:#}");
+    let both = bill("bill-both", &["--sbom=true", "--platform=linux/amd64,linux/arm64", "bill"]);
+    for platform in ["linux/amd64", "linux/arm64"] {
+        assert!(named(&both[platform], "serde"), "{both:#}");
+    }
+    // What the toolchain links has no file in the image.
+    let hello = root().join("examples/hello").display().to_string();
+    let syntax = format!("--build-arg=BUILDKIT_SYNTAX={}", world.frontend());
+    let native = bill("bill-hello", &["--sbom=true", &syntax, &hello]);
+    assert!(named(&native, "musl-dev"), "{native:#}");
+
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document","subject":[],"predicate":{"packages":[{"name":"of-another"}]}}"#;
+    world.home.write("generator/statement", statement);
+    let text = "\
+FROM kos/busybox
+COPY statement /
+ENTRYPOINT [\"/bin/sh\", \"-c\", \"grep serde $BUILDKIT_SCAN_SOURCE/src/Cargo.lock && cp /statement $BUILDKIT_SCAN_DESTINATION/sbom.spdx.json\"]
+";
+    world.home.write("generator/Dockerfile", text);
+    let generator = world.registry.name("generator");
+    let words = ["build", "--platform", host(), "--sel4=false", "-t", &generator, "generator"];
+    world.home.must(&words);
+    world.home.must(&["push", &generator]);
+    let attest = format!("--attest=type=sbom,generator={generator}");
+    let other = bill("bill-other", &[&attest, "bill"]);
+    assert!(named(&other, "of-another"), "{other:#}");
+
+    let missing = world.registry.name("missing");
+    let attest = format!("--attest=type=sbom,generator={missing}");
+    let said = world.docker(&[&attest, "bill"]);
+    assert!(said.code != 0 && said.stderr.contains("the generator"), "{}", said.stderr);
+}

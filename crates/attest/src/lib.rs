@@ -7,6 +7,7 @@
 //!   what may run.
 
 mod artefact;
+mod folder;
 mod key;
 mod linked;
 mod package;
@@ -18,11 +19,11 @@ mod signature;
 mod statement;
 
 pub use key::{Key, KeyError, PublicKey};
-pub use linked::{Programs, linked};
+pub use linked::{Programs, linked, linked_of_folder};
 pub use package::{Kind, Package, Role};
 pub use policy::{Identity, Policy, PolicyError, Refused, Requirement};
 pub use provenance::{Material, Provenance};
-pub use scan::{Scan, Skipped, is_wanted, of_files, scan};
+pub use scan::{Scan, Skipped, is_wanted, of_files, of_folder, scan};
 pub use signature::{Payload, Signature, SignatureError, sign, signature_name, verify};
 pub use statement::{CYCLONEDX, PROVENANCE, Predicate, SPDX, attached, attestation};
 

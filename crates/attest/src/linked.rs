@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use koskit_image::layer::{Change, EntryKind, LayerError, Reader};
 use koskit_image::{Error, Image, Layer, Limits, Store};
 
-use crate::{Package, Role, scan};
+use crate::{Package, Role, Scan, folder, of_folder, scan};
 
 /// Text that every program with parts of glibc's start-up code has.
 const GLIBC: &[u8] = b"GLIBC_TUNABLES";
@@ -25,10 +25,22 @@ const CXX: &[u8] = b"N10__cxxabiv1";
 /// # Errors
 /// A layer is missing, damaged or hostile.
 pub fn linked(store: &Store, image: &Image, names: &[&str]) -> Result<Vec<Package>, Error> {
-    let packages = scan(store, image)?.packages.into_iter();
+    Ok(named(scan(store, image)?, names))
+}
+
+/// The same of an SDK's root file system.
+///
+/// # Errors
+/// It cannot be read.
+pub fn linked_of_folder(root: &Path, names: &[&str]) -> std::io::Result<Vec<Package>> {
+    Ok(named(of_folder(root)?, names))
+}
+
+fn named(scan: Scan, names: &[&str]) -> Vec<Package> {
+    let packages = scan.packages.into_iter();
     let packages = packages.filter(|package| names.contains(&package.name.as_str()));
     let linked = |package| Package { role: Role::MayBeLinked, found_in: PathBuf::new(), ..package };
-    Ok(packages.map(linked).collect())
+    packages.map(linked).collect()
 }
 
 /// What the programs of an image tell of the libraries in them.
@@ -53,6 +65,19 @@ impl Programs {
             let looked = programs.look(store.layer(layer)?);
             looked.map_err(|source| Error::Layer { digest: layer.digest.clone(), source })?;
         }
+        Ok(programs)
+    }
+
+    /// The same of the programs in a folder.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of_folder(root: &Path) -> std::io::Result<Self> {
+        let mut programs = Self::default();
+        folder::each(root, &mut |path, mut file| match is_library(path) {
+            true => Ok(()),
+            false => programs.program(&mut file),
+        })?;
         Ok(programs)
     }
 

@@ -15,8 +15,8 @@ use crate::{Package, Scan, statement};
 pub struct Subject {
     /// Its name, where it has one.
     pub name: Option<Reference>,
-    /// The digest of its manifest.
-    pub digest: Digest,
+    /// The digest of its manifest; `None` where there is none yet.
+    pub digest: Option<Digest>,
     /// What it is for.
     pub platform: Platform,
     /// When it was made, RFC 3339: the bill says the same, so that the same image has the same
@@ -26,17 +26,24 @@ pub struct Subject {
 
 impl Subject {
     fn title(&self) -> String {
-        self.name.as_ref().map_or_else(|| self.digest.to_string(), Reference::familiar)
+        let digest = || self.digest.as_ref().map_or_else(|| "image".to_owned(), Digest::to_string);
+        self.name.as_ref().map_or_else(digest, Reference::familiar)
     }
 
     /// <https://github.com/package-url/purl-spec/blob/main/PURL-TYPES.rst#oci>
-    fn purl(&self) -> String {
+    fn purl(&self) -> Option<String> {
         let name = self
             .name
             .as_ref()
             .map_or("image", |name| name.path().rsplit('/').next().unwrap_or_default());
-        let digest = self.digest.as_str().replace(':', "%3A");
-        format!("pkg:oci/{name}@{digest}?arch={}", self.platform.architecture)
+        let digest = self.digest.as_ref()?.as_str().replace(':', "%3A");
+        Some(format!("pkg:oci/{name}@{digest}?arch={}", self.platform.architecture))
+    }
+
+    /// What tells this bill from all others: the image, or else what is in it.
+    fn identity(&self, packages: &[&Package]) -> Digest {
+        let of_packages = || Digest::of(format!("{packages:?}").as_bytes());
+        self.digest.clone().unwrap_or_else(of_packages)
     }
 }
 
@@ -104,7 +111,7 @@ mod tests {
     fn subject() -> Subject {
         Subject {
             name: Some("registry.example:5000/a/hello:1".parse().unwrap()),
-            digest: Digest::of(b"manifest"),
+            digest: Some(Digest::of(b"manifest")),
             platform: Platform::new("linux", "arm64", ""),
             created: "1970-01-01T00:00:00Z".into(),
         }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use koskit_image::{Error, Files, Image, Store};
 
-use crate::Package;
+use crate::{Package, folder};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,14 @@ type Found = Result<Vec<Package>, String>;
 /// A layer is missing, damaged or hostile.
 pub fn scan(store: &Store, image: &Image) -> Result<Scan, Error> {
     Ok(of_files(&store.files(&image.layers, &is_wanted)?))
+}
+
+/// Scans a root file system that is a folder.
+///
+/// # Errors
+/// It cannot be read.
+pub fn of_folder(root: &Path) -> std::io::Result<Scan> {
+    Ok(of_files(&folder::files(root, &is_wanted)?))
 }
 
 /// Whether a file tells of packages.
@@ -162,6 +170,24 @@ pub(crate) mod tests {
         let skipped: Vec<_> = scan.skipped.iter().map(|s| s.path.to_str().unwrap()).collect();
         assert_eq!(skipped, ["a/Cargo.lock", "b/package-lock.json", "d/composer.lock"]);
         assert_eq!(scan.packages[0].full_name(), "example.org/x");
+    }
+
+    #[test]
+    fn a_folder_is_scanned_without_following_its_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("root/a/go.mod", "require example.org/x v1.0.0");
+        write("outside/go.mod", "require example.org/y v1.0.0");
+        std::os::unix::fs::symlink("../outside", folder.path().join("root/b")).unwrap();
+        std::os::unix::fs::symlink("/", folder.path().join("root/c")).unwrap();
+        let scan = of_folder(&folder.path().join("root")).unwrap();
+        let names: Vec<_> = scan.packages.iter().map(Package::full_name).collect();
+        assert_eq!(names, ["example.org/x"]);
+        assert_eq!(scan.packages[0].found_in, Path::new("a/go.mod"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! standard input and output (`gateway`), reads the options of the build from its environment
 //! (`options`), fetches the Dockerfile and what it must know of images through BuildKit
 //! (`sources`), and answers with a graph for each platform and the configurations of the images
-//! (`build`). So `docker buildx build` makes what `koskit build` makes, with its own cache and
+//! (`build`). A bill of materials is written by a command behind the build (`sbom`). So `docker buildx build` makes what `koskit build` makes, with its own cache and
 //! its own way of telling about it.
 
 use std::process::ExitCode;
@@ -21,6 +21,7 @@ mod files;
 mod gateway;
 mod options;
 mod requests;
+mod sbom;
 mod sources;
 
 use gateway::Gateway;

@@ -25,6 +25,7 @@ mod rmi;
 mod run;
 mod save;
 mod sbom;
+mod scanner;
 mod sdk;
 mod sel4;
 mod sign;

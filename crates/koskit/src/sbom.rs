@@ -127,7 +127,7 @@ fn kept(store: &Store, name: &Reference, image: &Image, format: Format) -> Resul
 pub fn subject(name: Option<&Reference>, image: &Image) -> Subject {
     Subject {
         name: name.map(|name| name.clone().tagged()),
-        digest: image.digest(),
+        digest: Some(image.digest()),
         platform: image.platform.clone(),
         created: image.config.created().clone().unwrap_or_else(|| names::created(0)),
     }

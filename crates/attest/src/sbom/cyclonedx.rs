@@ -6,30 +6,30 @@ use koskit_llb::Digest;
 use serde_json::{Value, json};
 
 pub fn document(subject: &Subject, packages: &[&Package]) -> Value {
-    let image = subject.purl();
+    let purl = subject.purl();
+    let image = purl.clone().unwrap_or_else(|| "image".to_owned());
     let components: Vec<Value> = packages
         .iter()
         .enumerate()
         .map(|(number, package)| component(&reference(number, package), package))
         .collect();
     let all: Vec<&Value> = components.iter().map(|component| &component["bom-ref"]).collect();
+    let mut itself = json!({ "bom-ref": image, "type": "container", "name": subject.title() });
+    if let (Some(digest), Some(purl)) = (&subject.digest, purl) {
+        itself["version"] = digest.as_str().into();
+        itself["purl"] = purl.into();
+    }
     json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
-        "serialNumber": format!("urn:uuid:{}", uuid(&subject.digest)),
+        "serialNumber": format!("urn:uuid:{}", uuid(&subject.identity(packages))),
         "version": 1,
         "metadata": {
             "timestamp": subject.created,
             "tools": { "components": [
                 { "type": "application", "name": TOOL, "version": VERSION },
             ] },
-            "component": {
-                "bom-ref": image,
-                "type": "container",
-                "name": subject.title(),
-                "version": subject.digest.as_str(),
-                "purl": image,
-            },
+            "component": itself,
         },
         "components": components,
         "dependencies": [{ "ref": image, "dependsOn": all }],

@@ -8,19 +8,23 @@ const NONE: &str = "NOASSERTION";
 
 pub fn document(subject: &Subject, scan: &Scan, packages: &[&Package]) -> Value {
     let image = "SPDXRef-image";
-    let mut listed = vec![json!({
+    let mut itself = json!({
         "SPDXID": image,
         "name": subject.title(),
-        "versionInfo": subject.digest.as_str(),
         "downloadLocation": NONE,
         "filesAnalyzed": false,
         "licenseConcluded": NONE,
         "licenseDeclared": NONE,
         "copyrightText": NONE,
         "primaryPackagePurpose": "CONTAINER",
-        "checksums": [{ "algorithm": "SHA256", "checksumValue": subject.digest.hex() }],
-        "externalRefs": [purl(&subject.purl())],
-    })];
+    });
+    if let (Some(digest), Some(locator)) = (&subject.digest, subject.purl()) {
+        itself["versionInfo"] = digest.as_str().into();
+        itself["checksums"] = json!([{ "algorithm": "SHA256", "checksumValue": digest.hex() }]);
+        itself["externalRefs"] = json!([purl(&locator)]);
+    }
+    let mut listed = vec![itself];
+    let identity = subject.identity(packages);
     let mut relations = vec![relation("SPDXRef-DOCUMENT", "DESCRIBES", image)];
     for (number, package) in packages.iter().enumerate() {
         let id = id(number, package);
@@ -54,7 +58,7 @@ pub fn document(subject: &Subject, scan: &Scan, packages: &[&Package]) -> Value 
         "SPDXID": "SPDXRef-DOCUMENT",
         "name": subject.title(),
         // Clause 6.5: it need not lead anywhere, but be of this document only.
-        "documentNamespace": format!("https://spdx.org/spdxdocs/{TOOL}-{}", subject.digest.hex()),
+        "documentNamespace": format!("https://spdx.org/spdxdocs/{TOOL}-{}", identity.hex()),
         "creationInfo": {
             "created": subject.created,
             "creators": [format!("Tool: {TOOL}-{VERSION}")],

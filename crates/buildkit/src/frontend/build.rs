@@ -16,6 +16,7 @@ use super::files;
 use super::gateway::Gateway;
 use super::options::Given;
 use super::requests;
+use super::sbom::Scanner;
 use super::sources::{Images, Sources};
 use super::{Failure, Result};
 use crate::error::chain;
@@ -33,16 +34,16 @@ pub(crate) fn build(gateway: &Gateway, given: &Given) -> Result<BuildResult> {
     if !request.is_empty() {
         return builder.answer(request, &platforms[0]);
     }
-    if given.get("attest:sbom").is_some() {
-        return Err(Failure::Option(
-            "this frontend makes no SBOM; build without --sbom, or by koskit build --sbom".into(),
-        ));
-    }
+    let scanner = Scanner::find(gateway, given, &any, builder.images(&any))?;
     let is_index = given.is_index(platforms.len())?;
     let mut metadata = HashMap::new();
     let mut refs = HashMap::new();
+    let mut attestations = HashMap::new();
     for platform in &platforms {
-        let (made, config) = builder.platform(platform, is_index)?;
+        let Made { made, config, definition } = builder.platform(platform, is_index)?;
+        if let Some(scanner) = &scanner {
+            attestations.insert(platform.to_string(), scanner.scan(platform, &definition)?);
+        }
         let key = match is_index {
             true => format!("containerimage.config/{platform}"),
             false => "containerimage.config".to_owned(),
@@ -58,7 +59,7 @@ pub(crate) fn build(gateway: &Gateway, given: &Given) -> Result<BuildResult> {
         true => result::Result::Refs(RefMap { refs }),
         false => result::Result::Ref(refs.into_values().next().unwrap_or_default()),
     };
-    Ok(BuildResult { metadata, attestations: HashMap::new(), result: Some(result) })
+    Ok(BuildResult { metadata, attestations, result: Some(result) })
 }
 
 /// A platform as exporters want it.
@@ -68,6 +69,14 @@ fn exported(platform: &Platform) -> serde_json::Value {
         fields["variant"] = json!(platform.variant);
     }
     json!({ "ID": platform.to_string(), "Platform": fields })
+}
+
+/// What is made for one platform.
+struct Made {
+    made: Ref,
+    config: ImageConfig,
+    /// The graph that it is the result of.
+    definition: pb::Definition,
 }
 
 struct Builder<'a> {
@@ -116,8 +125,8 @@ impl Builder<'_> {
         })
     }
 
-    /// The result for one platform, and the configuration of its image.
-    fn platform(&self, platform: &Platform, is_index: bool) -> Result<(Ref, ImageConfig)> {
+    /// The result for one platform.
+    fn platform(&self, platform: &Platform, is_index: bool) -> Result<Made> {
         let mut options = self.options(platform, is_index)?;
         let (target, host) = (options.target_platform.clone(), options.build_platform.clone());
         let adapting = koskit_transform::Options::new(&mut options.build_args, target, host);
@@ -145,7 +154,7 @@ impl Builder<'_> {
             }
         }
         config.created.get_or_insert_with(|| created(&options).to_string());
-        Ok((made, config))
+        Ok(Made { made, config, definition: adapted.definition })
     }
 
     /// The toolchain image, where the user has named another one for its name: a registry that

@@ -18,6 +18,17 @@ pub(crate) struct Given {
     pub session: String,
 }
 
+/// Who writes a bill of materials, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sbom {
+    /// An image; by default that of this frontend.
+    pub generator: Option<String>,
+    /// Whether it is this frontend's.
+    pub is_own: bool,
+    /// What it is told besides.
+    pub parameters: BTreeMap<String, String>,
+}
+
 impl Given {
     /// What this process was started with; `None` if it was not started by BuildKit.
     pub fn of_environment() -> Option<Self> {
@@ -113,6 +124,22 @@ impl Given {
             attrs: HashMap::from([("ref".into(), name.into())]),
         }));
         Ok(caches)
+    }
+
+    /// What is asked for as a bill of materials.
+    pub fn sbom(&self) -> Option<Sbom> {
+        let asked =
+            self.get("attest:sbom").or_else(|| self.get("build-arg:BUILDKIT_ATTEST_SBOM"))?;
+        let fields = asked.split(',').filter(|field| !field.is_empty());
+        let pair = |field: &str| match field.split_once('=') {
+            Some((key, value)) => (key.to_owned(), value.to_owned()),
+            None => (field.to_owned(), String::new()),
+        };
+        let mut parameters: BTreeMap<String, String> = fields.map(pair).collect();
+        let named = parameters.remove("generator").filter(|name| !name.is_empty());
+        let own = self.filled("source").map(str::to_owned);
+        let is_own = named.is_none() || named == own;
+        Some(Sbom { generator: named.or(own), is_own, parameters })
     }
 
     /// All that has a counterpart of ours, for one platform. The contexts are not read yet.
@@ -264,6 +291,16 @@ mod tests {
         assert!(given(&["platform=x/y/z/w"]).platforms().is_err());
         assert!(given(&["multi-platform=0"]).is_index(2).is_err());
         assert!(given(&["multi-platform=1"]).is_index(1).unwrap());
+    }
+
+    #[test]
+    fn the_generator_of_a_bill_is_the_frontend_itself_or_the_one_that_is_named() {
+        assert_eq!(given(&["source=r/kos/frontend"]).sbom(), None);
+        let own = given(&["source=r/kos/frontend", "attest:sbom="]).sbom().unwrap();
+        assert_eq!((own.generator.as_deref(), own.is_own), (Some("r/kos/frontend"), true));
+        let other = given(&["source=r/x", "attest:sbom=generator=r/other,A=b"]).sbom().unwrap();
+        assert_eq!((other.generator.as_deref(), other.is_own), (Some("r/other"), false));
+        assert_eq!(other.parameters["A"], "b");
     }
 
     #[test]

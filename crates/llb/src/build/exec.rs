@@ -1,6 +1,6 @@
 //! Running a command.
 
-use super::{Builder, Draft, Inputs, Note, State};
+use super::{Builder, Draft, Inputs, Note, Output, State};
 use crate::Platform;
 use crate::pb;
 
@@ -107,9 +107,32 @@ pub enum MountKind {
         /// The largest size in bytes; 0 is no limit.
         size: i64,
     },
+    /// It is empty, and a result of the command besides the changed root: see
+    /// [`Builder::exec_into`].
+    Output,
 }
 
 impl Builder {
+    /// Adds a command whose result is what it leaves in an empty directory; what it does to `root`
+    /// is dropped.
+    pub fn exec_into(
+        &mut self,
+        root: State,
+        platform: &Platform,
+        mut exec: Exec,
+        target: &str,
+        note: Note,
+    ) -> State {
+        exec.mounts.push(Mount {
+            target: target.to_owned(),
+            source: None,
+            selector: String::new(),
+            readonly: false,
+            kind: MountKind::Output,
+        });
+        self.exec(root, platform, exec, note).map(|root| Output { index: 1, ..root })
+    }
+
     /// Adds a command that changes `root`; gives the changed root.
     pub fn exec(&mut self, root: State, platform: &Platform, exec: Exec, note: Note) -> State {
         let mut caps = caps(&exec);
@@ -242,6 +265,8 @@ fn mounted(mount: Mount, inputs: &mut Inputs, caps: &mut Vec<&'static str>) -> p
     match mount.kind {
         MountKind::Bind if mount.source.is_some() => caps.push("exec.mount.bind"),
         MountKind::Bind => {}
+        // The first one is the root.
+        MountKind::Output => out.output = 1,
         MountKind::Cache { id, sharing } => {
             caps.extend(["exec.mount.cache", "exec.mount.cache.sharing"]);
             out.mount_type = pb::MountType::Cache.into();
