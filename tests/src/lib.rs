@@ -8,6 +8,7 @@ mod docker;
 mod home;
 mod peers;
 pub mod registry;
+pub mod server;
 
 pub use docker::Docker;
 pub use home::{Home, Said};

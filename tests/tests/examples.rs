@@ -2,11 +2,12 @@
 //! what libkos can, else under qemu's Linux, else on the build platform.
 
 use koskit_llb::Platform;
+use koskit_tests::server::Running;
 use koskit_tests::{Home, root, skip};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 fn example(name: &str) -> String {
@@ -34,17 +35,6 @@ fn qemu() -> Option<Command> {
             skip(format!("qemu-aarch64-static does not start: {error}"));
             None
         }
-    }
-}
-
-/// A program that is ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

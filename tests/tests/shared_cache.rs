@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use koskit_tests::registry::Registry;
+use koskit_tests::server::{self, Running};
 use koskit_tests::{Docker, Home, Said, skip};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -310,6 +311,55 @@ fn koskit_finds_all_steps_that_docker_has_exported() {
     world.change();
     let steps = world.koskit_anew(&["--cache-from", "type=local,src=kept"]);
     assert_eq!(steps.cached, BTreeSet::from(NOT_CHANGED.map(String::from)), "{}", steps.said);
+}
+
+/// Steps on what comes from servers: files, and commits of a repository.
+const SERVERS: &str = "\
+FROM BASE
+ADD WEB/file.txt /plain.txt
+ADD --chmod=600 --chown=1:2 WEB/file.txt /owned.txt
+ADD --checksum=sha256:5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03 \
+    WEB/file.txt /checked.txt
+ADD GIT#main /branch/
+ADD --keep-git-dir=true GIT /kept/
+ADD --keep-git-dir=true GIT#v1 /tag/
+ADD GIT#v2:sub /folder/
+RUN --network=none cat /plain.txt /branch/top /folder/file >/all
+";
+const SERVERS_COUNT: usize = 8;
+
+/// With the servers, whose files are in the home.
+fn world_with_servers() -> Option<(World, [Running; 2])> {
+    let world = World::with("FROM BASE\n")?;
+    let home = &world.home;
+    home.write("web/file.txt", "hello\n");
+    home.write("repository/top", "top\n");
+    home.write("repository/sub/file", "sub\n");
+    let repository = home.path().join("repository");
+    server::commit(&repository);
+    server::git(&repository, &["tag", "v1"]);
+    let words = ["-c", "user.name=k", "-c", "user.email=k@example.org", "tag", "-a", "-m", "2"];
+    server::git(&repository, &[&words[..], &["v2"]].concat());
+    let (web, files) = server::serve_files(home, "web").map_err(skip).ok()?;
+    let (git, repositories) = server::serve_git(home).map_err(skip).ok()?;
+    let text = SERVERS.replace("BASE", &world.registry.name("base")).replace("WEB", &files);
+    let text = text.replace("GIT", &format!("{repositories}/repository/.git"));
+    home.write("context/Dockerfile", &text);
+    Some((world, [web, git]))
+}
+
+#[test]
+fn steps_on_what_comes_from_servers_are_found_by_both() {
+    let Some((world, _servers)) = world_with_servers() else { return };
+    world.koskit(&["--cache-to", "type=local,dest=ours,mode=max"]).all_done(SERVERS_COUNT);
+    world.prune();
+    world.docker(&["--cache-from", "type=local,src=ours"]).all_known(SERVERS_COUNT);
+    world.prune();
+    world.docker(&["--cache-to", "type=local,dest=theirs,mode=max"]).all_done(SERVERS_COUNT);
+    let steps = world.koskit_anew(&["--cache-from", "type=local,src=theirs", "--output", "out"]);
+    steps.all_known(SERVERS_COUNT);
+    let all = std::fs::read_to_string(world.home.path().join("out/all")).unwrap();
+    assert_eq!(all, "hello\ntop\nsub\n");
 }
 
 /// The steps of [`ALL`] that are not made of the file that changes.

@@ -2,12 +2,13 @@
 //! and git repositories by SSH.
 
 use koskit_tests::registry::{Registry, Setup, installed};
+use koskit_tests::server::{self, Running};
 use koskit_tests::{Home, Said, skip};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The registry is a web server, too.
@@ -37,16 +38,6 @@ fn a_file_comes_by_https_from_a_server_that_an_authority_vouches_for_and_from_no
     let built = build(Some(&server.ca()));
     assert_eq!(built.code, 0, "{}", built.stderr);
     assert_eq!(fs::read_to_string(home.path().join("out/answer")).unwrap(), "{}");
-}
-
-/// A program that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A server with one repository, which knows one key.
@@ -88,10 +79,7 @@ impl Ssh {
         home.write(".ssh/known_hosts", &format!("[127.0.0.1]:{port} {host}"));
 
         // An agent's socket has a short path.
-        let words = ["--pdeathsig", "KILL", "ssh-agent", "-D", "-a", "agent"];
-        let mut agent = Command::new("setpriv");
-        agent.args(words).current_dir(home.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        let agent = Running(agent.spawn().unwrap());
+        let agent = Running::start(&["ssh-agent", "-D", "-a", "agent"], home.path());
         wait_for(|| path("agent").exists());
         let mut add = Command::new("ssh-add");
         add.args(["-q", "user"]).current_dir(home.path()).env("SSH_AUTH_SOCK", "agent");
@@ -100,13 +88,7 @@ impl Ssh {
         fs::create_dir(path("work")).unwrap();
         home.write("work/Dockerfile", "FROM scratch\nCOPY hello /\n");
         home.write("work/hello", "hello\n");
-        for words in [
-            &["init", "-q", "-b", "main"][..],
-            &["add", "."],
-            &["-c", "user.name=k", "-c", "user.email=k@example.org", "commit", "-q", "-m", "first"],
-        ] {
-            must(Command::new("git").args(words).current_dir(path("work")));
-        }
+        server::commit(&path("work"));
         Ok(Self { home, port, user, _server: server, _agent: agent })
     }
 

@@ -42,6 +42,13 @@ pub(crate) struct Build<'a> {
 /// The results of all vertices, or the first one that failed.
 type Done = Result<Vec<Arc<Vec<FileSystem>>>, (usize, Problem)>;
 
+/// What a source stands for.
+pub(crate) struct Sourced {
+    pub files: FileSystem,
+    /// What BuildKit calls it; none where it has no name that a cache could know it by.
+    pub names: Vec<String>,
+}
+
 /// What a vertex gave.
 pub(crate) struct Outcome {
     pub outputs: Vec<FileSystem>,
@@ -68,13 +75,17 @@ impl Build<'_> {
         (self.tell)(Event::Started { vertex: index });
         let start = Instant::now();
         let vertex = &self.graph.vertices()[index];
+        let mut names = Vec::new();
         if let Some(edges) = self.edges {
             edges.step(self.graph, vertex, inputs, &self.solver.imports);
         }
         let outcome = match &vertex.op {
             pb::op::Op::Source(op) => {
-                let output = self.source(op, vertex);
-                output.map(|output| Outcome { outputs: vec![output], cached: false })
+                let source = self.source(op, vertex);
+                source.map(|Sourced { files, names: known }| {
+                    names = known;
+                    Outcome { outputs: vec![files], cached: false }
+                })
             }
             pb::op::Op::File(op) => self.file(index, op, inputs),
             pb::op::Op::Exec(op) => self.exec(index, op, inputs),
@@ -90,6 +101,7 @@ impl Build<'_> {
         });
         let outputs = outcome?.outputs;
         if let Some(edges) = self.edges {
+            edges.source(vertex, &names, &self.solver.imports);
             self.shared(edges, vertex, &outputs);
         }
         Ok(outputs)
@@ -97,8 +109,7 @@ impl Build<'_> {
 
     /// Notes what BuildKit calls the results of a vertex.
     fn shared(&self, edges: &Edges, vertex: &Vertex, outputs: &[FileSystem]) {
-        if let (pb::op::Op::Source(_), [output]) = (&vertex.op, outputs) {
-            edges.source(vertex, output, &self.solver.imports);
+        if let pb::op::Op::Source(_) = &vertex.op {
             return;
         }
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,7 @@ mod contents;
 mod edges;
 mod export;
 mod import;
+mod names;
 mod ops;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use thiserror::Error;
 pub(crate) use edges::{EdgeKey, Edges};
 pub use export::{CacheExport, Mode, Records};
 pub use import::ReadBlob;
+pub(crate) use names::{Commit, File, image as image_names};
 
 /// The type of a cache's configuration.
 pub const CONFIG_TYPE: &str = "application/vnd.buildkit.cacheconfig.v0";

@@ -8,18 +8,27 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use koskit_image::{Error, Store};
+use koskit_image::{Error, Layer, Store};
 use koskit_llb::{PatternError, Patterns, Platform, Reference, Vertex, pb};
 
-use super::Build;
+use super::{Build, Sourced};
 use crate::Problem;
 use crate::cache::KeyBuilder;
 use crate::files::{Changes, Root};
 use crate::filesystem::{Context, FileSystem, Layers};
+use crate::portable;
+
+impl Sourced {
+    fn image(reference: &Reference, platform: Option<&Platform>, layers: Vec<Layer>) -> Self {
+        let layers = Layers::image(layers);
+        let names = portable::image_names(reference, platform, &layers);
+        Self { files: FileSystem::Layers(Arc::new(layers)), names }
+    }
+}
 
 impl Build<'_> {
     /// What a source op stands for. Nothing is unpacked or read yet.
-    pub fn source(&self, op: &pb::SourceOp, vertex: &Vertex) -> Result<FileSystem, Problem> {
+    pub fn source(&self, op: &pb::SourceOp, vertex: &Vertex) -> Result<Sourced, Problem> {
         let (scheme, rest) = op.identifier.split_once("://").unwrap_or(("", &op.identifier));
         match scheme {
             "docker-image" => image(rest, vertex.platform.as_ref(), &self.solver.store),
@@ -32,7 +41,7 @@ impl Build<'_> {
     }
 
     /// A directory of the user's, or an archive of one.
-    fn local(&self, name: &str, op: &pb::SourceOp) -> Result<FileSystem, Problem> {
+    fn local(&self, name: &str, op: &pb::SourceOp) -> Result<Sourced, Problem> {
         let path = self.inputs.local.get(name).ok_or_else(|| Problem::NoLocal(name.to_owned()))?;
         let mut ignored = Vec::new();
         for (key, value) in &op.attrs {
@@ -63,7 +72,9 @@ impl Build<'_> {
             false => path.clone(),
         };
         let hashes = Arc::clone(self.hashes);
-        Ok(FileSystem::Context(Arc::new(Context { path, ignored, hashes })))
+        let files = FileSystem::Context(Arc::new(Context { path, ignored, hashes }));
+        // What is taken of it has a name, and not the whole.
+        Ok(Sourced { files, names: Vec::new() })
     }
 
     /// The directory that an archive is unpacked into.
@@ -91,7 +102,7 @@ impl Build<'_> {
     }
 }
 
-fn image(name: &str, platform: Option<&Platform>, store: &Store) -> Result<FileSystem, Problem> {
+fn image(name: &str, platform: Option<&Platform>, store: &Store) -> Result<Sourced, Problem> {
     let invalid = |e| Problem::Invalid(format!("{name:?} is no name of an image: {e}"));
     let reference: Reference = name.parse().map_err(invalid)?;
     let host = Platform::host();
@@ -100,5 +111,5 @@ fn image(name: &str, platform: Option<&Platform>, store: &Store) -> Result<FileS
     if let Some(layer) = image.layers.iter().find(|layer| !store.can_have(&layer.digest)) {
         return Err(Error::MissingBlob(layer.digest.clone()).into());
     }
-    Ok(FileSystem::Layers(Arc::new(Layers::image(image.layers))))
+    Ok(Sourced::image(&reference, platform, image.layers))
 }

@@ -9,11 +9,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use koskit_llb::{Digest, Graph, Reference, Vertex, pb};
+use koskit_llb::{Digest, Graph, Vertex};
 
-use super::ops::{CacheMap, encoded};
+use super::ops::CacheMap;
 use super::{Import, contents};
-use crate::filesystem::{FileSystem, Piece};
+use crate::filesystem::FileSystem;
 
 /// What one output of a vertex is known by.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,38 +51,11 @@ impl Edges {
         edges.insert((vertex.clone(), output), Arc::new(key));
     }
 
-    /// Finds the key of an image that a source op has given.
-    pub fn source(&self, vertex: &Vertex, output: &FileSystem, imports: &[Import]) {
-        let pb::op::Op::Source(op) = &vertex.op else { return };
-        let name = op
-            .identifier
-            .split_once("://")
-            .filter(|(scheme, _)| matches!(*scheme, "docker-image" | "oci-layout"));
-        let (Some((_, name)), FileSystem::Layers(layers)) = (name, output) else { return };
-        let mut names = Vec::new();
-        if let Some(digest) = name.parse::<Reference>().ok().and_then(|name| name.digest().cloned())
-        {
-            let platform = vertex.platform.clone().unwrap_or_else(koskit_llb::Platform::host);
-            let platform = platform.to_pb();
-            let mut whole = serde_json::json!({
-                "Digest": digest.as_str(), "OS": platform.os, "Arch": platform.architecture,
-            });
-            for (member, value) in
-                [("Variant", &platform.variant), ("OSVersion", &platform.os_version)]
-            {
-                if !value.is_empty() {
-                    whole[member] = value.as_str().into();
-                }
-            }
-            if !platform.os_features.is_empty() {
-                whole["OSFeatures"] = platform.os_features.into();
-            }
-            names.push(Digest::of(&encoded(&whole)));
+    /// Finds the key of a source that BuildKit calls by one of these names (see `names`).
+    pub fn source(&self, vertex: &Vertex, names: &[String], imports: &[Import]) {
+        if names.is_empty() {
+            return;
         }
-        names.extend(chain(layers.pieces().into_iter().filter_map(|piece| match piece {
-            Piece::Image(layer) | Piece::Imported(layer) => Some(layer.diff_id),
-            Piece::Made(_) | Piece::Nothing => None,
-        })));
         let digests: Vec<Digest> = names
             .iter()
             .map(|name| Digest::of(format!("buildkit.source.v0:{name}").as_bytes()))
@@ -152,14 +125,6 @@ impl Link {
             }
         })
     }
-}
-
-/// The name that a stack of layers has: of each layer on those below it.
-fn chain(diff_ids: impl Iterator<Item = Digest>) -> Option<Digest> {
-    diff_ids.fold(None, |below, diff_id| match below {
-        None => Some(diff_id),
-        Some(below) => Some(Digest::of(format!("{below} {diff_id}").as_bytes())),
-    })
 }
 
 /// The digest of the record of an output; of contents, the output is -1.

@@ -376,21 +376,21 @@ pub(super) fn base(path: &str) -> String {
 }
 
 /// A JSON object, whose members are left out where they are empty.
-struct Object(Map<String, Value>);
+pub(super) struct Object(Map<String, Value>);
 
 impl Object {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(Map::new())
     }
 
-    fn value(mut self, name: &str, value: Option<Value>) -> Self {
+    pub fn value(mut self, name: &str, value: Option<Value>) -> Self {
         if let Some(value) = value {
             self.0.insert(name.to_owned(), value);
         }
         self
     }
 
-    fn text(self, name: &str, text: &str) -> Self {
+    pub fn text(self, name: &str, text: &str) -> Self {
         self.value(name, (!text.is_empty()).then(|| text.into()))
     }
 
@@ -402,12 +402,12 @@ impl Object {
         self.value(name, flag.then(|| true.into()))
     }
 
-    fn list(self, name: &str, list: impl IntoIterator<Item = Value>) -> Self {
+    pub fn list(self, name: &str, list: impl IntoIterator<Item = Value>) -> Self {
         let list: Vec<Value> = list.into_iter().collect();
         self.value(name, (!list.is_empty()).then(|| list.into()))
     }
 
-    fn json(self) -> Value {
+    pub fn json(self) -> Value {
         Value::Object(self.0)
     }
 }

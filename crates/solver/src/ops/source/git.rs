@@ -26,7 +26,8 @@ use crate::Problem;
 use crate::cache::KeyBuilder;
 use crate::filesystem::{FileSystem, Layers};
 use crate::git::Git;
-use crate::ops::Build;
+use crate::ops::{Build, Sourced};
+use crate::portable::Commit;
 use crate::rooted::Root;
 use crate::snapshot::{Temporary, same};
 
@@ -60,7 +61,7 @@ struct Found {
 
 impl Build<'_> {
     /// A commit of a repository.
-    pub(super) fn git(&self, op: &pb::SourceOp) -> Result<FileSystem, Problem> {
+    pub(super) fn git(&self, op: &pb::SourceOp) -> Result<Sourced, Problem> {
         let asked = Asked::read(op)?;
         let failed = |why: String| Problem::Fetch { what: shown(&asked.remote), why };
         let directory = self.solver.snapshots.temporary()?;
@@ -96,7 +97,7 @@ impl Build<'_> {
         let key = key.finish();
         let layers = |snapshot| {
             let layers = Layers::made(key.clone(), &Layers::scratch(), &snapshot);
-            FileSystem::Layers(Arc::new(layers))
+            Sourced { files: FileSystem::Layers(Arc::new(layers)), names: found.names(&asked) }
         };
         if let Some(known) = self.solver.snapshots.get(&key)? {
             return Ok(layers(known));
@@ -125,7 +126,8 @@ impl Build<'_> {
         }
         let wanted = if reference.is_empty() { "HEAD" } else { reference };
         let peeled = format!("{wanted}^{{}}");
-        let listed = run(false, &["ls-remote", "--", &asked.remote, wanted, &peeled])?;
+        let list = ["ls-remote", "--symref", "--", &asked.remote, wanted, &peeled];
+        let listed = run(false, &list)?;
         if let Some(found) = of_list(&listed, wanted) {
             return Ok(found);
         }
@@ -339,18 +341,41 @@ impl Asked {
     }
 }
 
-/// Finds a reference in what `git ls-remote` writes: a tag before a branch, as git itself has it.
+impl Found {
+    /// What BuildKit calls it.
+    fn names(&self, asked: &Asked) -> Vec<String> {
+        // A commit that was asked for by its own name has no other.
+        let reference = Some(self.name.as_str()).filter(|name| *name != self.commit);
+        let ids = [Some(self.commit.as_str()), self.tag.as_deref()];
+        let name = |id| {
+            let (keep_git, submodules) = (asked.keep_git, asked.submodules);
+            Commit { id, reference, folder: &asked.folder, keep_git, submodules }.name()
+        };
+        ids.into_iter().flatten().map(name).collect()
+    }
+}
+
+/// Finds a reference in what `git ls-remote --symref` writes: a branch before a tag, as BuildKit
+/// and `git checkout` have it.
 fn of_list(listed: &str, wanted: &str) -> Option<Found> {
-    let all: BTreeMap<&str, &str> = listed
-        .lines()
-        .filter_map(|line| line.split_once('\t'))
-        .map(|(id, name)| (name, id))
-        .collect();
+    let mut all: BTreeMap<&str, &str> = BTreeMap::new();
+    // The branch that the wanted name stands for.
+    let mut branch = None;
+    for (id, name) in listed.lines().filter_map(|line| line.split_once('\t')) {
+        match id.strip_prefix("ref: ") {
+            Some(target) if name == wanted => branch = Some(target),
+            Some(_) => {}
+            None => drop(all.insert(name, id)),
+        }
+    }
+    if let (Some(branch), Some(id)) = (branch, all.get(wanted).copied()) {
+        all.insert(branch, id);
+    }
     let names = [
-        wanted.to_owned(),
+        branch.unwrap_or(wanted).to_owned(),
         format!("refs/{wanted}"),
-        format!("refs/tags/{wanted}"),
         format!("refs/heads/{wanted}"),
+        format!("refs/tags/{wanted}"),
     ];
     let name = names.iter().find(|name| all.contains_key(name.as_str()))?;
     let own = all[name.as_str()];
@@ -481,14 +506,19 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_stands_for_its_commit_and_comes_before_a_branch() {
+    fn a_tag_stands_for_its_commit_and_comes_after_a_branch() {
         let [a, b, c] = ["a", "b", "c"].map(|x| x.repeat(40));
         let list = format!("{a}\trefs/heads/v1\n{b}\trefs/tags/v1\n{c}\trefs/tags/v1^{{}}\n");
         let name = "refs/tags/v1".to_owned();
-        assert_eq!(of_list(&list, "v1"), Some(Found { commit: c, name, tag: Some(b) }));
+        let tag = Found { commit: c, name, tag: Some(b) };
+        assert_eq!(of_list(&list[list.find('\n').unwrap() + 1..], "v1").as_ref(), Some(&tag));
+        assert_eq!(of_list(&list, "refs/tags/v1"), Some(tag));
         let name = "refs/heads/v1".to_owned();
-        let found = Found { commit: a, name, tag: None };
-        assert_eq!(of_list(&list, "refs/heads/v1"), Some(found));
+        let found = || Some(Found { commit: a.clone(), name: name.clone(), tag: None });
+        assert_eq!(of_list(&list, "v1"), found());
+        assert_eq!(of_list(&list, "refs/heads/v1"), found());
+        let head = format!("ref: refs/heads/v1\tHEAD\n{a}\tHEAD\n");
+        assert_eq!(of_list(&head, "HEAD"), found());
         assert_eq!(of_list(&list, "v2"), None);
         assert_eq!(of_list("bad\tHEAD\n", "HEAD"), None);
     }

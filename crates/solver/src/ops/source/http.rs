@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use koskit_image::layer::Ownership;
 use koskit_llb::{Digest, pb};
@@ -17,14 +18,18 @@ use crate::Problem;
 use crate::cache::KeyBuilder;
 use crate::fetch::{Answer, Fetched, Request, plain_name};
 use crate::filesystem::{FileSystem, Layers};
-use crate::ops::Build;
+use crate::ops::{Build, Sourced};
+use crate::portable;
 use crate::snapshot::Snapshot;
+
+/// What a file is called for which there is no name.
+const UNNAMED: &str = "download";
 
 /// What is asked for, by the attributes of the op.
 struct Asked {
     checksum: Option<Digest>,
     name: Option<String>,
-    mode: u32,
+    mode: Option<u32>,
     owner: (u32, u32),
     /// The secret that is the `Authorization` header.
     secret: Option<String>,
@@ -37,13 +42,19 @@ struct Known {
     /// The file's.
     digest: String,
     tag: Option<String>,
+    /// When it was changed, in seconds since 1970.
+    #[serde(default)]
+    modified: Option<i64>,
+    /// What it is called.
+    #[serde(default)]
+    name: String,
     /// The snapshot's key.
     key: String,
 }
 
 impl Build<'_> {
     /// A file of a web server.
-    pub(super) fn http(&self, op: &pb::SourceOp) -> Result<FileSystem, Problem> {
+    pub(super) fn http(&self, op: &pb::SourceOp) -> Result<Sourced, Problem> {
         let failed = |why: String| Problem::Fetch { what: shown(&op.identifier), why };
         let asked = Asked::read(op)?;
         let mut request = Request::new(&op.identifier).map_err(failed)?;
@@ -66,36 +77,54 @@ impl Build<'_> {
         let known = known.and_then(|known| {
             let key: Digest = known.key.parse().ok()?;
             let digest: Digest = known.digest.parse().ok()?;
-            Some((snapshots.get(&key).ok()??, key, digest, known.tag))
+            Some((snapshots.get(&key).ok()??, key, digest, known))
         });
         let known = known.filter(|(_, _, digest, _)| {
             asked.checksum.as_ref().is_none_or(|checksum| checksum == digest)
         });
-        let result = |snapshot: &Snapshot, key: Digest| {
-            FileSystem::Layers(Arc::new(Layers::made(key, &Layers::scratch(), snapshot)))
+        let result = |snapshot: &Snapshot, key: Digest, digest: &Digest, name: &str, modified| {
+            let layers = Layers::made(key, &Layers::scratch(), snapshot);
+            // With a checksum, what the server says is not asked for.
+            let (name, modified) = match asked.checksum {
+                Some(_) => (asked.name.clone().or_else(|| request.name()), None),
+                None => (Some(name.to_owned()), modified),
+            };
+            let name = name.unwrap_or_else(|| UNNAMED.into());
+            let file = portable::File {
+                name: &name,
+                mode: asked.mode.unwrap_or(0),
+                owner: asked.owner,
+                digest,
+                modified: &modified.map(date).unwrap_or_default(),
+                secret: asked.secret.as_deref(),
+                headers: &asked.headers,
+            };
+            Sourced { files: FileSystem::Layers(Arc::new(layers)), names: vec![file.name()] }
         };
-        if let (Some((snapshot, key, ..)), true) = (&known, asked.checksum.is_some()) {
-            return Ok(result(snapshot, key.clone()));
+        if let (Some((snapshot, key, digest, known)), true) = (&known, asked.checksum.is_some()) {
+            return Ok(result(snapshot, key.clone(), digest, &known.name, None));
         }
 
         let directory = snapshots.temporary()?;
         let path = directory.path().join("fetched");
         let mut file = File::create_new(&path).map_err(Problem::cache("write", &path))?;
-        let tag = known.as_ref().and_then(|(.., tag)| tag.as_deref());
+        let tag = known.as_ref().and_then(|(.., known)| known.tag.as_deref());
         let fetched = match request.fetch(tag, &mut file, self.cancel).map_err(failed)? {
             Answer::Same => match known {
-                Some((snapshot, key, ..)) => return Ok(result(&snapshot, key)),
+                Some((snapshot, key, digest, known)) => {
+                    return Ok(result(&snapshot, key, &digest, &known.name, known.modified));
+                }
                 None => return Err(failed("the server answers nothing".into())),
             },
             Answer::File(fetched) => fetched,
         };
-        if let Some(wanted) = asked.checksum.filter(|wanted| *wanted != fetched.digest) {
+        if let Some(wanted) = asked.checksum.as_ref().filter(|wanted| **wanted != fetched.digest) {
             let why = format!("its checksum is {}, and not {wanted}", fetched.digest);
             return Err(failed(why));
         }
-        let name = asked.name.or_else(|| fetched.name.clone()).or_else(|| request.name());
-        let name = name.unwrap_or_else(|| "download".into());
-        let (mode, owner) = (asked.mode, asked.owner);
+        let name = asked.name.clone().or_else(|| fetched.name.clone()).or_else(|| request.name());
+        let name = name.unwrap_or_else(|| UNNAMED.into());
+        let (mode, owner) = (asked.mode.unwrap_or(0o600), asked.owner);
         let modified = fetched.modified.unwrap_or(0);
         let key = KeyBuilder::new("file").with(fetched.digest.as_str()).with(&name);
         let key = key.with(format!("{mode} {owner:?} {modified}")).finish();
@@ -109,8 +138,8 @@ impl Build<'_> {
                 directory.commit(&key)?
             }
         };
-        self.remember(&note, &fetched, &key)?;
-        Ok(result(&snapshot, key))
+        self.remember(&note, &fetched, &name, &key)?;
+        Ok(result(&snapshot, key, &fetched.digest, &name, fetched.modified))
     }
 
     fn finish(&self, file: &File, mode: u32, owner: (u32, u32), time: i64) -> io::Result<()> {
@@ -131,9 +160,16 @@ impl Build<'_> {
         Ok(rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time })?)
     }
 
-    fn remember(&self, note: &PathBuf, fetched: &Fetched, key: &Digest) -> Result<(), Problem> {
-        let (digest, tag) = (fetched.digest.to_string(), fetched.tag.clone());
-        let known = Known { digest, tag, key: key.to_string() };
+    fn remember(
+        &self,
+        note: &PathBuf,
+        fetched: &Fetched,
+        name: &str,
+        key: &Digest,
+    ) -> Result<(), Problem> {
+        let (digest, key) = (fetched.digest.to_string(), key.to_string());
+        let (tag, modified) = (fetched.tag.clone(), fetched.modified);
+        let known = Known { digest, tag, modified, name: name.to_owned(), key };
         let bytes = serde_json::to_vec(&known).expect("it has string keys only");
         let directory = note.parent().unwrap_or(note);
         let write = || {
@@ -158,7 +194,7 @@ impl Asked {
         let mut asked = Self {
             checksum: None,
             name: None,
-            mode: 0o600,
+            mode: None,
             owner: (0, 0),
             secret: None,
             headers: Vec::new(),
@@ -170,7 +206,7 @@ impl Asked {
             match key.as_str() {
                 "http.checksum" => asked.checksum = Some(value.parse().map_err(|_| invalid())?),
                 "http.filename" => asked.name = Some(plain_name(value).ok_or_else(invalid)?),
-                "http.perm" => asked.mode = number()?,
+                "http.perm" => asked.mode = Some(number()?),
                 "http.uid" => asked.owner.0 = number()?,
                 "http.gid" => asked.owner.1 = number()?,
                 "http.authheadersecret" => asked.secret = Some(value.clone()),
@@ -182,6 +218,12 @@ impl Asked {
         }
         Ok(asked)
     }
+}
+
+/// A moment, in seconds since 1970, as HTTP writes it.
+fn date(seconds: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    httpdate::fmt_http_date(UNIX_EPOCH + since)
 }
 
 /// A number as Go reads it: `0600` and `0o600` are octal, `0x180` is not.

@@ -3,15 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use koskit_image::{Error, oci};
 use koskit_llb::{Digest, Platform, Reference, Vertex, pb};
 use oci::MediaType;
 
 use crate::Problem;
-use crate::filesystem::{FileSystem, Layers};
-use crate::ops::Build;
+use crate::ops::{Build, Sourced};
 
 /// The largest manifest, index or configuration.
 const MAX_DOCUMENT: u64 = 4 << 20;
@@ -23,7 +21,7 @@ impl Build<'_> {
         name: &str,
         op: &pb::SourceOp,
         vertex: &Vertex,
-    ) -> Result<FileSystem, Problem> {
+    ) -> Result<Sourced, Problem> {
         let reference: Reference = name
             .parse()
             .map_err(|e| Problem::Invalid(format!("{name:?} is no name of an image: {e}")))?;
@@ -44,7 +42,7 @@ impl Build<'_> {
         for layer in &image.layers {
             self.bring(&layout, &layer.digest, layer.size)?;
         }
-        Ok(FileSystem::Layers(Arc::new(Layers::image(image.layers))))
+        Ok(Sourced::image(&exactly, vertex.platform.as_ref(), image.layers))
     }
 
     /// Brings a manifest, or an index with all manifests, with their configurations.
