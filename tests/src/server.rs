@@ -86,6 +86,10 @@ pub fn serve_git(home: &Home) -> Result<(Running, String), String> {
     if !installed("git") {
         return Err("there is no git".into());
     }
+    // git itself would start the server as a process of its own, which would stay.
+    let folder = Command::new("git").arg("--exec-path").output().unwrap();
+    let daemon = Path::new(String::from_utf8(folder.stdout).unwrap().trim()).join("git-daemon");
+    let daemon = daemon.display().to_string();
     // Somebody else may take a port that was free.
     for _ in 0..5 {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -93,7 +97,7 @@ pub fn serve_git(home: &Home) -> Result<(Running, String), String> {
         drop(free);
         let base = format!("--base-path={}", home.path().display());
         let port_option = format!("--port={port}");
-        let mut words = vec!["git", "daemon", "--listen=127.0.0.1", "--export-all"];
+        let mut words = vec![daemon.as_str(), "--listen=127.0.0.1", "--export-all"];
         words.extend([base.as_str(), &port_option]);
         let mut server = Running::start(&words, home.path());
         let start = Instant::now();
