@@ -172,7 +172,8 @@ fn linux_programs_exit_and_fault_as_others_do() {
     let linux = |words: &[&str]| {
         let mut container = simple("linux");
         container.process = Process::encode(words, &[], "/").unwrap();
-        container.program = koskit_lower::rewrite::rewrite(&container.program).unwrap().bytes;
+        container.program =
+            koskit_lower::rewrite::rewrite(&container.program).unwrap().bytes.into_owned();
         // The stubs of its two calls, which the program had not when it was sized up.
         container.contract.untyped_bits += 1;
         container

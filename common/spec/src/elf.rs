@@ -1,6 +1,7 @@
-//! The ELF files that a native container may be: static or static-pie AArch64, and nothing
-//! about them that could surprise the root server. `lower` checks a file before it goes into
-//! a bundle; the root server checks it again, because a bundle is a stranger's bytes.
+//! The ELF files of a native container, for AArch64: its program, and what the program's dynamic
+//! linker loads. Nothing about a program may surprise the root server: `lower` checks it before
+//! it goes into a bundle; the root server checks it again, because a bundle is a stranger's bytes.
+//! A dynamic linker is checked by libkos, which maps it; libraries are the linker's own business.
 //!
 //! Source: System V ABI, chapter 4 and 5; ELF for the Arm 64-bit Architecture.
 
@@ -68,6 +69,7 @@ pub struct Elf {
     pub phnum: u16,
     segments: [Segment; SEGMENTS_MAX],
     count: usize,
+    moves: bool,
 }
 
 /// Why a file is refused.
@@ -81,8 +83,6 @@ pub enum ElfError {
     Machine(u16),
     /// Neither ET_EXEC nor ET_DYN; the value is e_type.
     Type(u16),
-    /// The file asks for a dynamic linker.
-    Interpreter,
     /// The file needs shared libraries (DT_NEEDED), though it asks for no dynamic linker: it is
     /// a library itself, or nobody would load them.
     Libraries,
@@ -110,15 +110,9 @@ impl fmt::Display for ElfError {
             Self::Machine(62) => write!(f, "it is for x86-64, not for AArch64"),
             Self::Machine(m) => write!(f, "it is for ELF machine {m}, not for AArch64 (183)"),
             Self::Type(t) => write!(f, "its ELF type is {t}, neither ET_EXEC (2) nor ET_DYN (3)"),
-            Self::Interpreter => write!(
-                f,
-                "it is dynamically linked, which native containers do not support yet; \
-                 link it with -static or -static-pie"
-            ),
             Self::Libraries => write!(
                 f,
-                "it needs shared libraries, which native containers do not support yet; \
-                 link it with -static or -static-pie"
+                "it needs shared libraries, but names no dynamic linker that could load them"
             ),
             Self::SegmentCount(n) => {
                 write!(f, "it has {n} PT_LOAD segments; 1 to {SEGMENTS_MAX} are supported")
@@ -157,29 +151,41 @@ impl Elf {
         Self::within(file, PROGRAM_MIN, MMAP_BASE)
     }
 
-    /// Checks an ELF file whose segments must lie in `min..max`. An ET_DYN file is placed at
+    /// Checks a program whose segments must lie in `min..max`. An ET_DYN file is placed at
     /// PIE_BASE, an ET_EXEC file where it says.
     ///
     /// # Errors
     /// As [`Elf::program`].
     pub fn within(file: &[u8], min: u64, max: u64) -> Result<Self, ElfError> {
         use ElfError::*;
-        if file.get(..4) != Some(b"\x7fELF") || file.len() < 64 {
-            return Err(NotElf);
+        let bias = if kind(file)? == ET_DYN { PIE_BASE } else { 0 };
+        let elf = Self::read(file, bias, min, max)?;
+        let dynamic = find(file, PT_DYNAMIC).is_some_and(|header| needs_libraries(file, header));
+        if dynamic && find(file, PT_INTERP).is_none() {
+            return Err(Libraries);
         }
-        if file[4] != 2 || file[5] != 1 {
-            return Err(NotLittle64);
-        }
-        let header = |at| u16_at(file, at).ok_or(NotElf);
-        let (kind, machine) = (header(16)?, header(18)?);
-        if machine != EM_AARCH64 {
-            return Err(Machine(machine));
-        }
-        let bias = match kind {
-            ET_EXEC => 0,
-            ET_DYN => PIE_BASE,
-            other => return Err(Type(other)),
+        let inside = |s: &Segment| {
+            s.access == Access::Execute
+                && (s.address..s.address + s.file_size).contains(&elf.entry)
+                && elf.entry % 4 == 0
         };
+        let entry = Entry(elf.entry - bias);
+        if elf.segments().iter().any(inside) { Ok(elf) } else { Err(entry) }
+    }
+
+    /// Checks the segments of any ELF file that can be loaded: a program, a library, a dynamic
+    /// linker. Its addresses are as the file says them; the entry point may be none.
+    ///
+    /// # Errors
+    /// As [`Elf::program`], but for what is wrong with a program only.
+    pub fn object(file: &[u8]) -> Result<Self, ElfError> {
+        let max = if kind(file)? == ET_DYN { MMAP_BASE - PIE_BASE } else { MMAP_BASE };
+        Self::read(file, 0, 0, max)
+    }
+
+    fn read(file: &[u8], bias: u64, min: u64, max: u64) -> Result<Self, ElfError> {
+        use ElfError::*;
+        let header = |at| u16_at(file, at).ok_or(NotElf);
         let phoff = u64_at(file, 32).ok_or(NotElf)?;
         let (phent, phnum) = (header(54)?, header(56)?);
         if phent as usize != PHENT {
@@ -189,23 +195,20 @@ impl Elf {
             .ok()
             .and_then(|at| file.get(at..at.checked_add(PHENT * phnum as usize)?))
             .ok_or(NotElf)?;
+        let entry = u64_at(file, 24).ok_or(NotElf)?;
 
         let mut elf = Self {
-            entry: 0,
+            entry: entry.checked_add(bias).ok_or(Entry(entry))?,
             bias,
             phdr: 0,
             phnum,
             segments: [Segment::default(); SEGMENTS_MAX],
             count: 0,
+            moves: kind(file)? == ET_DYN,
         };
-        for header in table.chunks_exact(PHENT) {
-            match u32_at(header, 0) {
-                Some(PT_INTERP) => return Err(Interpreter),
-                Some(PT_DYNAMIC) if needs_libraries(file, header) => return Err(Libraries),
-                Some(PT_LOAD) if u64_at(header, 40) != Some(0) => {}
-                _ => continue,
-            }
-            let index = elf.count;
+        let loaded =
+            |header: &&[u8]| u32_at(header, 0) == Some(PT_LOAD) && u64_at(header, 40) != Some(0);
+        for (index, header) in table.chunks_exact(PHENT).filter(loaded).enumerate() {
             if index == SEGMENTS_MAX {
                 return Err(SegmentCount(index + 1));
             }
@@ -221,17 +224,7 @@ impl Elf {
             elf.segments[index] = segment;
             elf.count += 1;
         }
-        if elf.count == 0 {
-            return Err(SegmentCount(0));
-        }
-        let entry = u64_at(file, 24).ok_or(NotElf)?;
-        elf.entry = entry.checked_add(bias).ok_or(Entry(entry))?;
-        let inside = |s: &Segment| {
-            s.access == Access::Execute
-                && (s.address..s.address + s.file_size).contains(&elf.entry)
-                && elf.entry % 4 == 0
-        };
-        if elf.segments().iter().any(inside) { Ok(elf) } else { Err(Entry(entry)) }
+        if elf.count == 0 { Err(SegmentCount(0)) } else { Ok(elf) }
     }
 
     /// Its segments, by rising address; no two share a page.
@@ -249,9 +242,31 @@ impl Elf {
         self.segments().iter().filter(|s| s.access != Access::Write).map(Segment::pages).sum()
     }
 
+    /// Whether it can be loaded at any address (ET_DYN).
+    pub fn can_move(&self) -> bool {
+        self.moves
+    }
+
     /// End of its last page: where the heap begins.
     pub fn end(&self) -> u64 {
         self.segments().last().map_or(0, Segment::end)
+    }
+}
+
+/// The type of a file for AArch64: ET_EXEC or ET_DYN.
+fn kind(file: &[u8]) -> Result<u16, ElfError> {
+    use ElfError::*;
+    if file.get(..4) != Some(b"\x7fELF") || file.len() < 64 {
+        return Err(NotElf);
+    }
+    if file[4] != 2 || file[5] != 1 {
+        return Err(NotLittle64);
+    }
+    let header = |at| u16_at(file, at).ok_or(NotElf);
+    match (header(16)?, header(18)?) {
+        (_, machine) if machine != EM_AARCH64 => Err(Machine(machine)),
+        (kind @ (ET_EXEC | ET_DYN), _) => Ok(kind),
+        (other, _) => Err(Type(other)),
     }
 }
 
@@ -388,9 +403,6 @@ mod tests {
         let mut intel = file(ET_EXEC, &[TEXT]);
         intel[18] = 62;
         assert_eq!(Elf::program(&intel).unwrap_err(), Machine(62));
-        let mut dynamic = file(ET_EXEC, &[TEXT, DATA]);
-        dynamic[64 + PHENT] = PT_INTERP as u8;
-        assert_eq!(Elf::program(&dynamic).unwrap_err(), Interpreter);
         let mut narrow = file(ET_EXEC, &[TEXT]);
         narrow[4] = 1;
         assert_eq!(Elf::program(&narrow).unwrap_err(), NotLittle64);

@@ -1,9 +1,11 @@
 //! The bundle: everything that a machine must be given to start one container.
 
+use crate::rewrite::RewriteError;
 use koskit_image::directory::{self, DirectoryError};
 use koskit_spec::contract::{Contract, Process};
 use koskit_spec::plan::Plan;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What the root server needs to start one container.
@@ -23,12 +25,17 @@ pub struct Bundle {
     pub path: PathBuf,
     /// The program: an ELF file, rewritten.
     pub program: Vec<u8>,
-    /// All files of the image, the program as it was among them: a newc cpio.
+    /// All files of the image, the program among them: a newc cpio. Its programs and libraries
+    /// are rewritten, too.
     pub initrd: Vec<u8>,
     /// Protocols that the container may publish.
     pub publishes: Vec<String>,
-    /// Number of system calls that were rewritten, by the x16 and the x8 form of the stub.
+    /// Number of system calls that were rewritten in all files, by the x16 and the x8 form of the
+    /// stub.
     pub sites: (usize, usize),
+    /// Programs and libraries that cannot be rewritten, and why; the program does not load them
+    /// at its start. A system call of theirs ends the container.
+    pub refused: BTreeMap<PathBuf, RewriteError>,
 }
 
 /// File that states the contract; a directory with it is a bundle.
@@ -83,6 +90,9 @@ impl Bundle {
             "Cwd": self.cwd,
             "Path": self.path.to_string_lossy(),
             "SystemCalls": { "x16": self.sites.0, "x8": self.sites.1 },
+            "NotRewritten": self.refused.iter().map(|(path, why)| {
+                (Path::new("/").join(path).to_string_lossy().into_owned(), why.to_string().into())
+            }).collect::<serde_json::Map<_, _>>(),
             "Files": {
                 self.elf_name(): self.program.len(),
                 INITRD: self.initrd.len(),

@@ -6,8 +6,8 @@
 //! |---|---|
 //! | name | the image's name |
 //! | heap_pages | 32 |
-//! | stack_pages | 16, or what PT_GNU_STACK asks for (`-Wl,-z,stack-size=`) if more, and room for long arguments |
-//! | ut_large_page | 1, so that 2 MiB can be had by mmap |
+//! | stack_pages | 16 for a small static program, 128 for another, 512 for a dynamic one; or what PT_GNU_STACK asks for (`-Wl,-z,stack-size=`) if more; and room for long arguments |
+//! | ut_large_page | what can be had by mmap: 2 MiB, and more for large, dynamic and Go programs ([`memory`]) |
 //! | ut_4k_pages | 16 |
 //! | priority | 180, but at most the stated max_priority |
 //! | max_priority | 190, but at least the stated priority |
@@ -19,9 +19,12 @@ use crate::{LowerError, Options, Source};
 use koskit_image::oci::ImageConfiguration;
 use koskit_image::{NodeKind, Tree};
 use koskit_spec::contract::{Contract, ContractError, NAME_MAX, PRIORITY_MAX};
-use koskit_spec::elf::stack_size;
+use koskit_spec::elf::{self, stack_size};
 use koskit_spec::label;
 use koskit_spec::layout::{LARGE_PAGE, PAGE, STACK_PAGES_MAX, slot};
+use object::LittleEndian as LE;
+use object::elf::FileHeader64;
+use object::read::elf::FileHeader as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -35,11 +38,13 @@ const LABELS: [&str; 3] = [label::NAME, label::BINARY, label::SPEC];
 const NUMBERS: [(&str, u64); 6] = [
     ("heap_pages", u32::MAX as u64),
     ("stack_pages", STACK_PAGES_MAX),
-    ("ut_large_page", 1 << 16),
+    ("ut_large_page", HANDED_MAX),
     ("ut_4k_pages", 1 << 16),
     ("priority", PRIORITY_MAX as u64),
     ("max_priority", PRIORITY_MAX as u64),
 ];
+/// Most untypeds of one size.
+const HANDED_MAX: u64 = 1 << 16;
 const PUBLISHES: &str = "publishes";
 /// Largest contract file that is read.
 const FILE_MAX: usize = 64 << 10;
@@ -153,8 +158,14 @@ impl Stated {
         self.numbers.contains_key(key)
     }
 
-    /// The contract, but for the untyped, which needs a plan. `program` is the ELF file.
-    pub fn contract(&self, program: &[u8], words: &Words) -> Result<Contract, LowerError> {
+    /// The contract, but for the untyped, which needs a plan. `program` is the ELF file, and
+    /// `libraries` the pages of what it loads at its start.
+    pub fn contract(
+        &self,
+        program: &[u8],
+        words: &Words,
+        libraries: u64,
+    ) -> Result<Contract, LowerError> {
         let number = |key| self.numbers.get(key).map(|(number, _)| *number);
         let mut contract = Contract::new(&self.name);
         // All numbers fit, as state() has checked.
@@ -162,7 +173,7 @@ impl Stated {
         contract.heap_pages = or("heap_pages", contract.heap_pages);
         contract.stack_pages =
             or("stack_pages", default_stack(contract.stack_pages, program, words));
-        contract.ut_large_page = or("ut_large_page", 1);
+        contract.ut_large_page = or("ut_large_page", memory(program, libraries));
         contract.ut_4k_pages = or("ut_4k_pages", contract.ut_4k_pages);
         let (priority, max) = (number("priority"), number("max_priority"));
         let max_priority = max
@@ -199,12 +210,48 @@ impl Stated {
 }
 
 /// Stack pages of a program that says nothing, or asks for its stack in the ELF file. The words
-/// lie on it too, each with a pointer.
+/// lie on it too, each with a pointer. All of it is memory from the beginning, so the 8 MiB of
+/// Linux are too much; who makes a small static program knows what is on its stack.
 fn default_stack(least: u32, program: &[u8], words: &Words) -> u32 {
+    const STATIC: u32 = 128;
+    const DYNAMIC: u32 = 512;
+    let least = match program {
+        program if elf::interpreter(program).is_some() => DYNAMIC,
+        program if program.len() >= 1 << 20 => STATIC,
+        _ => least,
+    };
     let all = words.args.iter().chain(&words.env);
     let bytes: u64 = all.map(|word| word.len() as u64 + 9).sum();
     let asked = stack_size(program).unwrap_or(0).div_ceil(PAGE).max(least.into());
     (asked + bytes / PAGE).min(STACK_PAGES_MAX) as u32
+}
+
+/// Untypeds of 2 MiB for a program that says nothing: for its libraries, which libkos copies; for
+/// what it maps itself, which grows with the program; and for the heap of a Go program, which
+/// begins with 64 MiB and an index of 32 MiB.
+fn memory(program: &[u8], libraries: u64) -> u32 {
+    const DYNAMIC: u64 = 4;
+    const GO: u64 = 56;
+    let page = |bytes: u64| bytes.div_ceil(LARGE_PAGE);
+    let own = program.len() as u64;
+    let mut pages = 1 + 2 * (own / LARGE_PAGE);
+    if elf::interpreter(program).is_some() {
+        pages += page(libraries * PAGE * 3) + DYNAMIC;
+    }
+    if is_go(program) {
+        pages += GO;
+    }
+    pages.min(HANDED_MAX) as u32
+}
+
+/// Whether a program was made by Go's own compiler.
+fn is_go(program: &[u8]) -> bool {
+    let sections = || {
+        let header = FileHeader64::<LE>::parse(program).ok()?;
+        let sections = header.sections(LE, program).ok()?;
+        Some(sections.section_by_name(LE, b".go.buildinfo").is_some())
+    };
+    sections().unwrap_or(false)
 }
 
 fn protocols(from: Source, text: &str) -> Result<Vec<String>, LowerError> {

@@ -47,22 +47,33 @@ pub enum LowerError {
         /// What stands behind `#!`.
         interpreter: String,
     },
-    /// A program with an interpreter.
+    /// A program whose dynamic linker is missing.
     #[error(
-        "the program {path:?} is dynamically linked: it asks for {interpreter:?}, which native \
-         containers do not support yet; link it with -static-pie or -static"
+        "the program {path:?} is dynamically linked, but its dynamic linker {interpreter:?} is \
+         not in the image; add the C library, or link with -static-pie or -static"
     )]
-    Dynamic {
+    Interpreter {
         /// In the image.
         path: PathBuf,
         /// Path of the dynamic linker.
-        interpreter: String,
+        interpreter: PathBuf,
     },
     /// A program that cannot run natively.
     #[error("the program {path:?} cannot run natively")]
     Program {
         /// In the image.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: RewriteError,
+    },
+    /// A library or dynamic linker of the program that cannot run natively.
+    #[error("{path:?}, which the program {program:?} loads, cannot run natively")]
+    Library {
+        /// In the image.
+        path: PathBuf,
+        /// What needs it.
+        program: PathBuf,
         /// Why.
         #[source]
         source: RewriteError,

@@ -3,14 +3,15 @@
 //! They say what [`crate::lower`] would choose by itself, for everybody who looks at the image
 //! to see. Not among them is `stack_pages`: how large the stack must be also depends on the
 //! words that a container is started with, so a number fixed at build time would be too small
-//! for some of them. An author's own is kept, of course.
+//! for some of them. Nor is `ut_large_page` of a dynamic program, which depends on its libraries.
+//! An author's own is kept, of course.
 
 use crate::contract::{SPEC_PREFIX, Stated, name_of_image};
 use crate::process::{self, Words};
 use crate::{LowerError, Options};
 use koskit_image::Tree;
 use koskit_image::oci::ImageConfiguration;
-use koskit_spec::label;
+use koskit_spec::{elf, label};
 use std::collections::BTreeMap;
 
 /// The labels that are missing of an image's contract. `tree` need hold no more of the image
@@ -42,7 +43,7 @@ pub fn labels(
     }
     let nothing = Words { args: Vec::new(), env: Vec::new(), cwd: "/".into() };
     let file: &[u8] = program.as_ref().map_or(&[], |(_, file)| file);
-    let contract = stated.contract(file, words.as_ref().unwrap_or(&nothing))?;
+    let contract = stated.contract(file, words.as_ref().unwrap_or(&nothing), 0)?;
     let numbers = [
         ("heap_pages", u64::from(contract.heap_pages)),
         ("ut_large_page", contract.ut_large_page.into()),
@@ -51,7 +52,10 @@ pub fn labels(
         ("max_priority", contract.max_priority.into()),
     ];
     // What the contract's file says is as good as a label, which would hide it.
-    for (key, number) in numbers.into_iter().filter(|(key, _)| !stated.states(key)) {
+    let is_dynamic = elf::interpreter(file).is_some();
+    let unknown = |key: &str| is_dynamic && key == "ut_large_page";
+    let left_out = |key: &str| !stated.states(key) && !unknown(key);
+    for (key, number) in numbers.into_iter().filter(|(key, _)| left_out(key)) {
         labels.insert(format!("{SPEC_PREFIX}{key}"), number.to_string());
     }
     let image = config.config().as_ref().and_then(|c| c.labels().clone()).unwrap_or_default();

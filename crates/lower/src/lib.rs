@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! configuration ─► process   the words of the process, and which file is its program
-//! rootfs ────────► rewrite   the program, its system calls turned into branches to libkos
+//! rootfs ────────► rewrite   programs and libraries, their system calls turned into branches to
+//!                            libkos
 //!                  initrd    all files, as a newc cpio
+//!                  closure   what the program loads at its start
 //! labels ────────► contract  what it may hold; defaults from all of the above
 //! ```
 //! [`lower`] does all of it in memory and gives a [`Bundle`]; nothing here runs code of the
@@ -11,24 +13,27 @@
 
 mod a64;
 mod bundle;
+mod closure;
 mod contract;
 mod error;
 mod initrd;
 mod labels;
 mod process;
 pub mod rewrite;
+mod rootfs;
 
 pub use bundle::Bundle;
 pub use error::{LowerError, Source};
 pub use labels::labels;
 
-use koskit_image::Tree;
 use koskit_image::oci::ImageConfiguration;
+use koskit_image::{NodeKind, Tree};
 use koskit_spec::contract::Process;
 use koskit_spec::elf::Elf;
 use koskit_spec::layout::{KOS_BASE, KOS_END};
 use koskit_spec::plan::Plan;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// What a user says beside the image. The default changes nothing of the image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,19 +72,31 @@ pub fn lower(
     let binary = labels::binary(&tree, config, options, stated.binary.as_deref());
     let (path, file) = process::program(&tree, &words, binary)?;
     let refuse = |source| LowerError::Program { path: path.clone(), source };
-    let rewritten = rewrite::rewrite(&file).map_err(|error| match error {
-        rewrite::RewriteError::Elf(e) => process::elf_error(&path, &file, e),
-        other => refuse(other),
-    })?;
+    Elf::program(&file).map_err(|e| refuse(e.into()))?;
+    let closure = closure::Closure::of(&tree, &path, &file, &words.env)
+        .map_err(|interpreter| LowerError::Interpreter { path: path.clone(), interpreter })?;
+    let rootfs::Done { sites, refused } = rootfs::rewrite_all(&mut tree);
+    let inside = path.strip_prefix("/").unwrap_or(&path);
+    if let Some(why) = refused.get(inside) {
+        return Err(refuse(why.clone()));
+    }
+    if let Some((library, why)) = closure.paths().find_map(|at| refused.get_key_value(at)) {
+        let library = Path::new("/").join(library);
+        return Err(LowerError::Library { path: library, program: path, source: why.clone() });
+    }
     let process =
         Process::encode(&words.args, &words.env, &words.cwd).map_err(LowerError::Process)?;
     let initrd = initrd::write(&tree)?;
 
-    let program = Elf::program(&rewritten.bytes).map_err(|e| refuse(e.into()))?;
+    let program = match tree.get(inside).map(|node| &node.kind) {
+        Some(NodeKind::File(bytes)) => bytes.to_vec(),
+        _ => file.to_vec(),
+    };
+    let elf = Elf::program(&program).map_err(|e| refuse(e.into()))?;
     let libkos = Elf::within(libkos, KOS_BASE, KOS_END).map_err(LowerError::Libkos)?;
-    let mut contract = stated.contract(&file, &words)?;
+    let mut contract = stated.contract(&file, &words, closure.pages())?;
     let size = |bytes: &[u8]| bytes.len() as u64;
-    let plan = Plan::new(&contract, &program, &libkos, size(&initrd), size(&process))
+    let plan = Plan::new(&contract, &elf, &libkos, size(&initrd), size(&process))
         .map_err(|e| stated.explain(e))?;
     contract.untyped_bits = plan.untyped_bits();
     contract.check().map_err(|e| stated.explain(e))?;
@@ -91,10 +108,11 @@ pub fn lower(
         env: words.env,
         cwd: words.cwd,
         path,
-        program: rewritten.bytes,
+        program,
         initrd,
         publishes: stated.publishes,
-        sites: (rewritten.x16_sites, rewritten.x8_sites),
+        sites,
+        refused,
     })
 }
 

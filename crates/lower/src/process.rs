@@ -6,7 +6,6 @@
 use crate::{LowerError, Options};
 use koskit_image::oci::ImageConfiguration;
 use koskit_image::{Node, NodeKind, ResolveError, Tree};
-use koskit_spec::elf::{self, ElfError};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -150,17 +149,6 @@ fn search<'a>(
         (matches!(node.kind, NodeKind::File(_)) && node.mode & 0o111 != 0).then_some((path, node))
     });
     found.ok_or_else(|| LowerError::NotInPath { word: word.into(), search: search.into() })
-}
-
-/// The sentence for a program that [`koskit_spec::elf`] refuses.
-pub(crate) fn elf_error(path: &Path, file: &[u8], error: ElfError) -> LowerError {
-    match (error, elf::interpreter(file)) {
-        (ElfError::Interpreter, Some(interpreter)) => {
-            let interpreter = String::from_utf8_lossy(interpreter).into_owned();
-            LowerError::Dynamic { path: path.into(), interpreter }
-        }
-        _ => LowerError::Program { path: path.into(), source: error.into() },
-    }
 }
 
 #[cfg(test)]

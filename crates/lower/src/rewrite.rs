@@ -1,5 +1,7 @@
 //! ELF file in, ELF file out: each `svc #0` becomes a branch to a stub that calls libkos
-//! ([`koskit_spec::gate`] has the stubs and says why the program's stack is not touched).
+//! ([`koskit_spec::gate`] has the stubs and says why the program's stack is not touched). The
+//! file is a program, a dynamic linker or a library; what loads it afterwards (the root server,
+//! libkos, ld-linux, ld-musl) finds an ordinary file with one segment more.
 //!
 //! Only sections with SHF_EXECINSTR are searched: the pattern also occurs by chance in data,
 //! never there. The stubs are a new segment in a free range of addresses, best between text
@@ -21,15 +23,25 @@
 //! nobody reads later; where that is not proven, the x8 form needs a number that is known now,
 //! and tests at run time that it is the number. What fits neither is refused: a file is
 //! rewritten wholly or not at all.
+//!
+//! NOTE: two places look at code that is rewritten here, and libkos has to answer for both.
+//! - Unwinders know a signal frame by the bytes `mov x8, #139; svc #0` at its return address. A C
+//!   library's own `__restore_rt` is rewritten as any other site and still works as a call, but
+//!   has those bytes no more; whoever makes signal frames makes them return to a trampoline that
+//!   has them.
+//! - musl's cancellation compares the PC of a signal frame with `__cp_begin` and `__cp_end`, which
+//!   are around its site. A thread in a stub or in libkos has to be shown to a signal handler at
+//!   the site, or behind it (site + 4), as Linux would show it.
 
 use crate::a64::{self, Flow, Use};
 use koskit_spec::elf::{Access, Elf, ElfError, Segment};
 use koskit_spec::gate;
-use koskit_spec::layout::{MMAP_BASE, PAGE};
+use koskit_spec::layout::PAGE;
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
 use object::pod;
 use object::read::elf::{FileHeader as _, SectionHeader as _};
 use object::{LittleEndian as LE, U32, U64};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Name of the section that holds the stubs.
@@ -44,9 +56,9 @@ const NUMBER_WINDOW: u64 = 16;
 
 /// A rewritten file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rewritten {
-    /// Its bytes.
-    pub bytes: Vec<u8>,
+pub struct Rewritten<'a> {
+    /// Its bytes; borrowed where nothing was to be done.
+    pub bytes: Cow<'a, [u8]>,
     /// Number of `svc #0` that were replaced by the x16 form of the stub.
     pub x16_sites: usize,
     /// Number of those replaced by the x8 form.
@@ -82,19 +94,22 @@ pub enum RewriteError {
     NoRoom(u64),
 }
 
-/// Rewrites a program. One without any `svc` comes back as it is.
+/// Rewrites a program or a library. One without any `svc` comes back as it is.
 ///
 /// # Errors
-/// Why it cannot be run in a native container.
-pub fn rewrite(file: &[u8]) -> Result<Rewritten, RewriteError> {
-    let elf = Elf::program(file)?;
+/// Why its code cannot run in a native container.
+pub fn rewrite(file: &[u8]) -> Result<Rewritten<'_>, RewriteError> {
+    let elf = Elf::object(file)?;
     let code = Code { file, elf: &elf };
     let sites = code.sites()?;
+    if sites.is_empty() {
+        return Ok(Rewritten { bytes: Cow::Borrowed(file), x16_sites: 0, x8_sites: 0 });
+    }
     let stubs = sites.iter().map(|&site| code.stub(site)).collect::<Result<Vec<_>, _>>()?;
     let x8_sites = stubs.iter().filter(|stub| matches!(stub.form, Form::X8(_))).count();
-    let bytes = if stubs.is_empty() { file.to_vec() } else { write(file, &elf, &stubs)? };
-    Elf::program(&bytes)?;
-    Ok(Rewritten { bytes, x16_sites: stubs.len() - x8_sites, x8_sites })
+    let bytes = write(file, &elf, &stubs)?;
+    Elf::object(&bytes)?;
+    Ok(Rewritten { bytes: Cow::Owned(bytes), x16_sites: stubs.len() - x8_sites, x8_sites })
 }
 
 /// One site and what it becomes.
@@ -119,7 +134,7 @@ impl Form {
     }
 }
 
-/// The file's instructions, by run-time address.
+/// The file's instructions, by the addresses in it.
 struct Code<'a> {
     file: &'a [u8],
     elf: &'a Elf,
@@ -149,25 +164,31 @@ impl Code<'_> {
                 continue;
             }
             let inside = |s: &Segment| {
-                let address = section.sh_addr(LE).checked_add(self.elf.bias)?;
+                let address = section.sh_addr(LE);
                 let into = address.checked_sub(s.address)?;
                 // From here on, what is inside of the segment's file cannot overflow.
                 let fits = into.checked_add(size).is_some_and(|end| end <= s.file_size);
                 (s.access == Access::Execute && fits && section.sh_offset(LE) == s.offset + into)
-                    .then(|| (address, address + size, index))
+                    .then(|| (address, section.sh_offset(LE) as usize, size as usize, index))
             };
             let range = self.elf.segments().iter().find_map(inside);
             ranges.push(range.ok_or(RewriteError::Section(index))?);
         }
         // Overlapping sections would be searched many times over.
         ranges.sort_unstable();
-        if let Some(pair) = ranges.windows(2).find(|pair| pair[1].0 < pair[0].1) {
-            return Err(RewriteError::Section(pair[1].2));
+        let overlap =
+            |pair: &&[(u64, usize, usize, usize)]| pair[1].0 < pair[0].0 + pair[0].2 as u64;
+        if let Some(pair) = ranges.windows(2).find(overlap) {
+            return Err(RewriteError::Section(pair[1].3));
         }
         let mut sites = Vec::new();
-        for (start, end, _) in ranges {
-            let addresses = (start.next_multiple_of(4)..end).step_by(4);
-            sites.extend(addresses.filter(|&address| self.at(address) == Some(a64::SVC)));
+        for (address, offset, size, _) in ranges {
+            // What is at the section's start may not be aligned.
+            let skip = (address.next_multiple_of(4) - address) as usize;
+            let bytes = self.file[offset..offset + size].get(skip..).unwrap_or_default();
+            let words = bytes.chunks_exact(4).enumerate();
+            let svc = words.filter(|(_, word)| *word == a64::SVC.to_le_bytes());
+            sites.extend(svc.map(|(index, _)| address + (skip + 4 * index) as u64));
             if sites.len() > SITES_MAX {
                 return Err(RewriteError::TooManySites);
             }
@@ -180,7 +201,7 @@ impl Code<'_> {
             Form::X16
         } else {
             let number = self.number(site);
-            Form::X8(number.ok_or(RewriteError::Site(site - self.elf.bias))?)
+            Form::X8(number.ok_or(RewriteError::Site(site))?)
         };
         Ok(Stub { site, form })
     }
@@ -231,7 +252,7 @@ impl Code<'_> {
     }
 }
 
-/// The section headers of an ELF file that [`Elf::program`] accepts; there is at least one.
+/// The section headers of an ELF file that [`Elf::object`] accepts; there is at least one.
 fn sections(file: &[u8]) -> Result<&[SectionHeader64<LE>], RewriteError> {
     let header = FileHeader64::<LE>::parse(file).map_err(|_| ElfError::NotElf)?;
     let sections = header.section_headers(LE, file).map_err(|_| ElfError::NotElf)?;
@@ -251,11 +272,10 @@ fn write(file: &[u8], elf: &Elf, stubs: &[Stub]) -> Result<Vec<u8>, RewriteError
     };
     let first_stub = table.next_multiple_of(16);
     let size = first_stub + stubs.iter().map(|s| s.form.size()).sum::<u64>() + 2 * GATE;
-    let base = place(elf, size, stubs).ok_or(RewriteError::NoRoom(size))?;
+    let address = place(elf, size, stubs).ok_or(RewriteError::NoRoom(size))?;
 
     let mut out = file.to_vec();
     out.resize(out.len().next_multiple_of(PAGE as usize), 0);
-    let address = base - elf.bias;
     let new = Range { offset: out.len() as u64, address, size };
     let phdr = Range { size: table, ..new };
     match note {
@@ -287,8 +307,8 @@ fn write(file: &[u8], elf: &Elf, stubs: &[Stub]) -> Result<Vec<u8>, RewriteError
     };
     out.resize((new.offset + first_stub) as usize, 0);
 
-    let mut assembler = Assembler { out, next: base + first_stub };
-    let gate16 = base + size - 2 * GATE;
+    let mut assembler = Assembler { out, next: address + first_stub };
+    let gate16 = address + size - 2 * GATE;
     for stub in stubs {
         let branch = a64::b(stub.site, assembler.next).ok_or(RewriteError::NoRoom(size))?;
         let at = file_offset(elf, stub.site).ok_or(ElfError::NotElf)?;
@@ -314,7 +334,7 @@ fn write(file: &[u8], elf: &Elf, stubs: &[Stub]) -> Result<Vec<u8>, RewriteError
     Ok(out)
 }
 
-/// A piece of the file and where it is in memory, without bias.
+/// A piece of the file and where it is in memory.
 #[derive(Clone, Copy)]
 struct Range {
     offset: u64,
@@ -340,14 +360,14 @@ fn program_header(
     }
 }
 
-/// Run-time address of the first free range of `size` bytes that all sites reach: behind an
+/// Address of the first free range of `size` bytes that all sites reach: behind an
 /// executable segment if possible, else behind any segment.
 fn place(elf: &Elf, size: u64, stubs: &[Stub]) -> Option<u64> {
     let segments = elf.segments();
     let (first, last) = (stubs.first()?.site, stubs.last()?.site);
     let free = |index: usize| {
         let start = segments[index].end();
-        let end = segments.get(index + 1).map_or(MMAP_BASE, Segment::start);
+        let end = segments.get(index + 1).map_or(u64::MAX, Segment::start);
         let reaches = start + size < first.saturating_add(a64::BRANCH_RANGE)
             && last < start + a64::BRANCH_RANGE;
         (end - start >= size && reaches).then_some(start)
@@ -368,7 +388,7 @@ const GATE: u64 = 12;
 /// Appends instructions.
 struct Assembler {
     out: Vec<u8>,
-    /// Run-time address of the next instruction.
+    /// Address of the next instruction.
     next: u64,
 }
 

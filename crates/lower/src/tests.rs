@@ -77,14 +77,48 @@ fn the_image_of_the_talk_becomes_the_table_of_the_talk() {
     assert_eq!(process.env().next(), Some(&b"HELLO=WORLD"[..]));
 }
 
+/// How often these bytes are in an archive.
+fn count(initrd: &[u8], bytes: &[u8]) -> usize {
+    initrd.windows(bytes.len()).filter(|window| *window == bytes).count()
+}
+
 #[test]
-fn the_initrd_has_the_program_as_it_was_built() {
-    let (tree, config) = image();
-    let bundle = lower(&tree, &config, &options(), &libkos()).unwrap();
+fn every_file_of_the_initrd_that_could_run_is_rewritten_and_no_other() {
+    let (mut tree, config) = image();
     let original = hello();
-    assert_ne!(bundle.program, original);
-    let mut windows = bundle.initrd.windows(original.len());
-    assert!(windows.any(|window| window == original));
+    let library = Node::file(0o644, rewrite::tests::program(&[a64::SVC, 0xd65f_03c0], 0x20000));
+    let NodeKind::File(bytes) = &library.kind else { unreachable!() };
+    let (bytes, mut foreign) = (bytes.clone(), original.clone());
+    foreign[18] = 62;
+    tree.insert("lib/a.so", library.clone());
+    tree.insert("lib/a.so.1", library);
+    tree.insert("foreign", Node::file(0o755, foreign.clone()));
+    let bundle = lower(&tree, &config, &options(), &libkos()).unwrap();
+    assert_eq!(bundle.sites, (2, 0));
+    assert!(bundle.refused.is_empty());
+    let rewritten = rewrite::rewrite(&bytes).unwrap().bytes;
+    assert_eq!(count(&bundle.initrd, &bundle.program), 1);
+    assert_eq!(count(&bundle.initrd, &rewritten), 1, "two names, one file");
+    assert_eq!(count(&bundle.initrd, &foreign), 1);
+    assert_eq!(count(&bundle.initrd, &original) + count(&bundle.initrd, &bytes), 0);
+}
+
+#[test]
+fn a_file_that_cannot_be_rewritten_is_named_and_left_alone_unless_the_program_needs_it() {
+    let (mut tree, config) = image();
+    let odd = rewrite::tests::program(&[a64::SVC], 0x10000);
+    tree.insert("lib/odd.so", Node::file(0o644, odd.clone()));
+    let bundle = lower(&tree, &config, &options(), &libkos()).unwrap();
+    assert_eq!(count(&bundle.initrd, &odd), 1);
+    let why = bundle.spec_json()["NotRewritten"]["/lib/odd.so"].to_string();
+    assert!(why.contains("the system call at 0x401000 cannot be rewritten"), "{why}");
+    tree.insert("hello", Node::file(0o755, with_interpreter("/lib/odd.so\0")));
+    assert_eq!(
+        sentence(&tree, &config, &options()),
+        "\"/lib/odd.so\", which the program \"/hello\" loads, cannot run natively: the system \
+         call at 0x401000 cannot be rewritten: x16 may be in use there, and no `mov x8, #number` \
+         stands before it"
+    );
 }
 
 #[test]
@@ -127,24 +161,28 @@ fn sentence(tree: &Tree, config: &ImageConfiguration, options: &Options) -> Stri
     text
 }
 
-#[test]
-fn a_dynamic_program_is_refused_with_the_linker_it_asks_for() {
-    let (mut tree, config) = image();
+/// A program that asks for a dynamic linker.
+fn with_interpreter(interpreter: &str) -> Vec<u8> {
     let mut program = hello();
-    let interpreter = b"/lib/ld-musl-aarch64.so.1\0";
     let at = program.len();
-    program.extend_from_slice(interpreter);
+    program.extend_from_slice(interpreter.as_bytes());
     // The first program header, a PT_PHDR, becomes PT_INTERP.
     program[64] = 3;
     program[72..80].copy_from_slice(&(at as u64).to_le_bytes());
     program[96..104].copy_from_slice(&(interpreter.len() as u64).to_le_bytes());
+    program
+}
+
+#[test]
+fn a_dynamic_linker_that_is_missing_is_named() {
+    let (mut tree, config) = image();
+    let program = with_interpreter("/lib/ld-musl-aarch64.so.1\0");
     tree.insert("hello", Node::file(0o755, program));
-    let sentence = sentence(&tree, &config, &options());
     assert_eq!(
-        sentence,
-        "the program \"/hello\" is dynamically linked: it asks for \
-         \"/lib/ld-musl-aarch64.so.1\", which native containers do not support yet; \
-         link it with -static-pie or -static"
+        sentence(&tree, &config, &options()),
+        "the program \"/hello\" is dynamically linked, but its dynamic linker \
+         \"/lib/ld-musl-aarch64.so.1\" is not in the image; add the C library, or link with \
+         -static-pie or -static"
     );
 }
 

@@ -21,7 +21,7 @@ fn with_file(file: &str, labels: &[(&str, &str)]) -> Result<(Stated, Contract), 
     let mut tree = Tree::new();
     tree.insert("share/spec.json", Node::file(0o644, file.as_bytes()));
     let stated = Stated::read(&tree, &config(labels), &Options::default())?;
-    let contract = stated.contract(&hello(), &words())?;
+    let contract = stated.contract(&hello(), &words(), 0)?;
     Ok((stated, contract))
 }
 
@@ -66,7 +66,7 @@ fn options_win_over_labels() {
     let mut options = Options::default();
     options.labels.insert(label::HEAP_PAGES.into(), "40".into());
     let stated = Stated::read(&Tree::new(), &config(&labels), &options).unwrap();
-    let contract = stated.contract(&hello(), &words()).unwrap();
+    let contract = stated.contract(&hello(), &words(), 0).unwrap();
     assert_eq!((contract.heap_pages, contract.stack_pages), (40, 30));
 }
 
@@ -128,14 +128,14 @@ fn the_cnode_has_a_slot_for_each_page_of_the_untypeds() {
 #[test]
 fn the_stack_grows_with_what_must_lie_on_it() {
     let stated = Stated::default();
-    assert_eq!(stated.contract(&hello(), &words()).unwrap().stack_pages, 16);
+    assert_eq!(stated.contract(&hello(), &words(), 0).unwrap().stack_pages, 16);
     let long = Words { args: vec!["x".repeat(3 * 4096)], ..words() };
-    assert_eq!(stated.contract(&hello(), &long).unwrap().stack_pages, 19);
+    assert_eq!(stated.contract(&hello(), &long, 0).unwrap().stack_pages, 19);
     let mut program = hello();
     // The first program header, a PT_PHDR, becomes PT_GNU_STACK.
     program[64..68].copy_from_slice(&0x6474_e551_u32.to_le_bytes());
     program[104..112].copy_from_slice(&0x10_0000_u64.to_le_bytes());
-    assert_eq!(stated.contract(&program, &words()).unwrap().stack_pages, 256);
+    assert_eq!(stated.contract(&program, &words(), 0).unwrap().stack_pages, 256);
 }
 
 #[test]

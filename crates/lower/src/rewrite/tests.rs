@@ -72,7 +72,7 @@ fn words(bytes: &[u8], address: u64, count: usize) -> Vec<u32> {
 #[test]
 fn a_site_where_x16_is_dead_gets_the_short_stub() {
     let site = TEXT + 0x1004;
-    let done = rewrite(&program(&[a64::mov_x8(64), a64::SVC, RET], 0x10000)).unwrap();
+    let done = rewrite(program(&[a64::mov_x8(64), a64::SVC, RET], 0x10000).leak()).unwrap();
     assert_eq!((done.x16_sites, done.x8_sites), (1, 0));
     let base = TEXT + 0x2000;
     let stub = base + (4 * 56_u64).next_multiple_of(16);
@@ -96,7 +96,7 @@ fn a_site_where_x16_is_dead_gets_the_short_stub() {
 #[test]
 fn a_site_where_x16_may_live_gets_the_stub_that_needs_no_register() {
     let code = [a64::mov_x8(220), NOP, a64::SVC, READ_X16, RET];
-    let done = rewrite(&program(&code, 0x10000)).unwrap();
+    let done = rewrite(program(&code, 0x10000).leak()).unwrap();
     assert_eq!((done.x16_sites, done.x8_sites), (0, 1));
     let site = TEXT + 0x1008;
     let stub = TEXT + 0x2000 + (4 * 56_u64).next_multiple_of(16);
@@ -171,7 +171,7 @@ fn a_note_gives_its_entry_to_the_stubs_and_the_table_stays() {
 
 #[test]
 fn without_a_gap_the_stubs_follow_the_last_segment() {
-    let after = rewrite(&program(&[a64::SVC, RET], 0)).unwrap().bytes;
+    let after = rewrite(program(&[a64::SVC, RET], 0).leak()).unwrap().bytes;
     let elf = Elf::program(&after).unwrap();
     assert_eq!(elf.segments()[2].address, TEXT + 0x3000);
     assert_eq!(elf.segments()[2].access, Access::Execute);
@@ -218,7 +218,7 @@ fn objdump_shows_the_stubs_of_a_compiled_program() {
         println!("skipped: aarch64-linux-gnu-gcc is not here");
         return;
     }
-    let done = rewrite(&std::fs::read(path("a.out")).unwrap()).unwrap();
+    let done = rewrite(std::fs::read(path("a.out")).unwrap().leak()).unwrap();
     assert_eq!(done.x16_sites + done.x8_sites, 2);
     std::fs::write(path("b.out"), &done.bytes).unwrap();
     let dump = Command::new("aarch64-linux-gnu-objdump")
@@ -268,7 +268,7 @@ fn headers_of_any_kind_do_not_make_it_panic() {
             let mut file = file.clone();
             file[at..at + 8].copy_from_slice(&value.to_le_bytes());
             if let Ok(done) = rewrite(&file) {
-                assert!(Elf::program(&done.bytes).is_ok(), "{value:#x} at {at}");
+                assert!(Elf::object(&done.bytes).is_ok(), "{value:#x} at {at}");
             }
         }
     }
