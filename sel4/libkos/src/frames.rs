@@ -174,6 +174,10 @@ impl Frames {
                 page += 1;
             }
         }
+        if to.execute() {
+            // SAFETY: all of it has just been mapped.
+            unsafe { publish(start, end) };
+        }
         Ok(())
     }
 
@@ -335,8 +339,6 @@ impl Frames {
             self.put(page, now);
         }
         if now.protection != to {
-            // While it is mapped nowhere, that is what is known of it.
-            self.put(page, Page { protection: Protection::NONE, ..now });
             self.change(ipc, page, now, to)?;
             self.put(page, Page { protection: to, ..now });
         }
@@ -345,11 +347,20 @@ impl Frames {
 
     /// Maps a frame with another protection than it has.
     fn change(&mut self, ipc: &mut Ipc, page: u32, mut now: Page, to: Protection) -> Result<()> {
-        if now.protection == to {
-            return Ok(());
+        match (now.protection, to) {
+            (now, to) if now == to => Ok(()),
+            (Protection::NONE, _) => self.map(ipc, now.slot, address(page), to),
+            (_, Protection::NONE) => {
+                unmap(ipc, &mut now);
+                Ok(())
+            }
+            _ => {
+                let (rights, attributes) = how(to);
+                let (frame, vspace) = (Frame::at(now.slot.into()), VSpace::at(slot::VSPACE));
+                let done = frame.remap(ipc, vspace, address(page), rights, attributes);
+                done.map_err(|_| Errno::NOMEM)
+            }
         }
-        unmap(ipc, &mut now);
-        if to == Protection::NONE { Ok(()) } else { self.map(ipc, now.slot, address(page), to) }
     }
 
     /// Does something to every small frame from page `first` to `last`.
@@ -459,8 +470,7 @@ impl Frames {
 
     /// Maps a frame, with the page tables that are still missing there.
     fn map(&mut self, ipc: &mut Ipc, frame: u16, at: u64, protection: Protection) -> Result<()> {
-        let rights = if protection.write() { Rights::READ_WRITE } else { Rights::READ };
-        let attributes = if protection.execute() { Attributes::EXECUTE } else { Attributes::DATA };
+        let (rights, attributes) = how(protection);
         let vspace = VSpace::at(slot::VSPACE);
         loop {
             match Frame::at(frame.into()).map(ipc, vspace, at, rights, attributes) {
@@ -499,6 +509,34 @@ unsafe fn clear(page: u64) {
             options(nostack),
         )
     }
+}
+
+/// Makes what was written to pages visible to instruction fetches (Arm ARM, B2.4.4).
+///
+/// # Safety
+/// The pages are mapped.
+unsafe fn publish(start: u64, end: u64) {
+    let sizes: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mrs {}, ctr_el0", out(reg) sizes, options(nomem, nostack)) };
+    let (data, code) = (4 << (sizes >> 16 & 15), 4 << (sizes & 15));
+    // SAFETY: cleans and invalidates caches, no more.
+    unsafe {
+        for line in (start..end).step_by(data) {
+            core::arch::asm!("dc cvau, {}", in(reg) line, options(nostack));
+        }
+        core::arch::asm!("dsb ish", options(nostack));
+        for line in (start..end).step_by(code) {
+            core::arch::asm!("ic ivau, {}", in(reg) line, options(nostack));
+        }
+        core::arch::asm!("dsb ish", "isb", options(nostack));
+    }
+}
+
+/// Rights and attributes of a mapping.
+fn how(protection: Protection) -> (Rights, Attributes) {
+    let rights = if protection.write() { Rights::READ_WRITE } else { Rights::READ };
+    (rights, if protection.execute() { Attributes::EXECUTE } else { Attributes::DATA })
 }
 
 fn address(page: u32) -> u64 {

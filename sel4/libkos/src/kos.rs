@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `files` | calls about files and descriptors |
 //! | `input` | reading and writing |
+//! | `map` | mapping memory and files; the dynamic linker at the start |
 //! | `program` | time, signals, identity, the process itself |
 //!
 //! A call is a function of its arguments that gives a number or an error number. Calls that
@@ -13,12 +14,15 @@
 
 mod files;
 mod input;
+mod map;
 mod program;
+
+pub use map::{Interpreter, interpreter_path};
 
 use crate::errno::{Errno, Result};
 use crate::fd::{Object, Table};
 use crate::initrd::Initrd;
-use crate::memory::{Memory, Protection, map};
+use crate::memory::Memory;
 use crate::number::{self, *};
 use crate::system::{LOG, STDERR, STDOUT, System};
 use alloc::vec::Vec;
@@ -149,25 +153,29 @@ impl<'a, S: System> Kos<'a, S> {
             BRK => Ok(self.memory.brk(a)),
             MMAP => self.mmap(a, b, c, d, e, f),
             MUNMAP => self.with_memory(|memory, system| memory.unmap(system, a, b)),
-            MPROTECT => {
-                let protection = Protection::new(c)?;
-                self.with_memory(|memory, system| memory.protect(system, a, b, protection))
-            }
+            MPROTECT => self.mprotect(a, b, c),
             MREMAP if d & !1 == 0 => {
                 self.with_memory(|memory, system| memory.remap(system, a, b, c, d == 1))
             }
             MADVISE if c == MADV_DONTNEED => {
                 self.with_memory(|memory, system| memory.discard(system, a, b))
             }
-            // All other advice may be ignored.
-            MADVISE => Ok(0),
+            // All other advice may be ignored; and all memory is there, none is written back.
+            MADVISE | MLOCK | MUNLOCK | MLOCK2 | MLOCKALL | MUNLOCKALL => Ok(0),
+            MSYNC if a % PAGE == 0 => Ok(0),
+            MSYNC => Err(Errno::INVAL),
 
             EXIT | EXIT_GROUP => self.system.exit(a as u8),
             SET_TID_ADDRESS | GETTID | GETPID => Ok(PID),
             SET_ROBUST_LIST => Ok(0),
-            // Nobody else can be become, and no child was made.
-            SETUID | SETGID if a as u32 == 0 => Ok(0),
-            SETUID | SETGID => Err(Errno::PERM),
+            // No child was made.
+            SETUID | SETGID => Self::become_all(&[a]),
+            SETREUID | SETREGID => Self::become_all(&[a, b]),
+            SETRESUID | SETRESGID => Self::become_all(&[a, b, c]),
+            SETGROUPS if a == 0 => Ok(0),
+            SETGROUPS => Err(Errno::PERM),
+            CAPGET => Self::capget(a, b),
+            PERSONALITY if a as u32 == u32::MAX || a == 0 => Ok(0),
             SETPGID if a <= PID && b <= PID => Ok(0),
             SETSID => Err(Errno::PERM),
             WAIT4 => Err(Errno::CHILD),
@@ -181,6 +189,10 @@ impl<'a, S: System> Kos<'a, S> {
             GETRLIMIT => self.prlimit(a, b),
             PRCTL => self.prctl(a, b),
             SCHED_GETAFFINITY => Self::sched_getaffinity(b, c),
+            MEMBARRIER => Self::membarrier(a),
+            // Linux's scale for the ordinary nice value.
+            GETPRIORITY => Ok(20),
+            SETPRIORITY => Ok(0),
             SCHED_YIELD => {
                 self.system.pause();
                 Ok(0)
@@ -200,42 +212,9 @@ impl<'a, S: System> Kos<'a, S> {
             KILL | TKILL => self.kill(a, b),
             TGKILL => self.kill(b, c),
             // Programs ask for these to see whether they can, and do well without.
-            RSEQ | MEMBARRIER => Err(Errno::NOSYS),
+            RSEQ => Err(Errno::NOSYS),
             _ => Err(self.missing(number)),
         }
-    }
-
-    fn mmap(&mut self, a: u64, length: u64, c: u64, flags: u64, fd: u64, offset: u64) -> Result {
-        let protection = Protection::new(c)?;
-        if flags & map::ANONYMOUS != 0 {
-            return self
-                .with_memory(|memory, system| memory.map(system, a, length, protection, flags));
-        }
-        let Object::File(file) = self.files.get(fd)?.object else { return Err(Errno::NODEV) };
-        if file.is_directory() {
-            return Err(Errno::NODEV);
-        }
-        if flags & map::PRIVATE == 0 && protection.write() {
-            return Err(Errno::ACCES);
-        }
-        if offset % PAGE != 0 {
-            return Err(Errno::INVAL);
-        }
-        // Files never change, so a copy is as good as the file, shared or not.
-        let data = self.initrd.contents(&file);
-        let data = data.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
-        let data = &data[..data.len().min(length as usize)];
-        self.with_memory(|memory, system| {
-            let start = memory.map(system, a, length, Protection::READ_WRITE, flags)?;
-            crate::user::bytes_mut(start, data.len() as u64)?.copy_from_slice(data);
-            memory.protect(system, start, length, protection)?;
-            Ok(start)
-        })
-    }
-
-    fn with_memory(&mut self, change: impl FnOnce(&mut Memory, &mut S) -> Result) -> Result {
-        self.system.reserve(RESERVE)?;
-        change(&mut self.memory, &mut self.system)
     }
 
     /// Names a call that libkos does not have on the log, once.

@@ -18,8 +18,12 @@ pub struct Protection(u8);
 impl Protection {
     /// No access.
     pub const NONE: Self = Self(0);
+    /// Reading.
+    pub const READ: Self = Self(1);
     /// Reading and writing.
     pub const READ_WRITE: Self = Self(3);
+    /// Reading and executing.
+    pub const READ_EXECUTE: Self = Self(5);
 
     /// Decodes the argument of a call. AArch64 cannot map a page that can be written or
     /// executed but not read, so those can be read too.
@@ -49,7 +53,8 @@ impl Protection {
 /// exclusive, and all lie between MMAP_BASE and MMAP_END.
 pub trait Pages {
     /// Sets the protection of the pages from `start` to `end`. Where there is no memory yet,
-    /// zeroed memory comes, unless no access is asked for; what is there keeps its contents.
+    /// zeroed memory comes, unless no access is asked for; what is there keeps its contents,
+    /// and can be executed as it is where that is asked for.
     ///
     /// # Errors
     /// ENOMEM, with some of the pages done.
@@ -60,6 +65,15 @@ pub trait Pages {
     /// # Errors
     /// ENOMEM, with nothing done: what is taken away may be part of something larger.
     fn release(&mut self, start: u64, end: u64) -> Result<()>;
+
+    /// Writes to pages that may be written.
+    ///
+    /// # Errors
+    /// EFAULT for the first pages of all, where nothing ever is.
+    fn put(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        user::bytes_mut(address, bytes.len() as u64)?.copy_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Flags of `mmap`.
@@ -101,6 +115,14 @@ impl Memory {
     pub fn new(heap_start: u64, heap_end: u64) -> Self {
         let heap = Heap { start: heap_start, end: heap_end, now: heap_start, touched: heap_start };
         Self { ranges: BTreeMap::new(), heap }
+    }
+
+    /// Bytes that are in use: those of the heap below the break, and all that is mapped and may be
+    /// accessed.
+    pub fn used(&self) -> u64 {
+        let mapped = self.ranges.iter().filter(|(_, range)| range.protection != Protection::NONE);
+        let mapped: u64 = mapped.map(|(start, range)| range.end - start).sum();
+        mapped + (self.heap.now - self.heap.start)
     }
 
     /// `brk`: moves the break, if the heap reaches so far, and returns where it is.
@@ -163,6 +185,44 @@ impl Memory {
             let _ = pages.release(start, end);
             return Err(error);
         }
+        self.insert(start, Range { end, protection });
+        Ok(start)
+    }
+
+    /// `mmap` of a file that holds `data` from the mapping's offset on: a copy, since the
+    /// container has no capability to the file's own pages. Pages wholly behind the end of the
+    /// file get no memory; Linux answers an access there by SIGBUS.
+    ///
+    /// # Errors
+    /// As [`Memory::map`]; ENOMEM for a fixed address in the heap.
+    pub fn map_file(
+        &mut self,
+        pages: &mut dyn Pages,
+        hint: u64,
+        length: u64,
+        protection: Protection,
+        flags: u64,
+        data: &[u8],
+    ) -> Result {
+        let whole = round(length)?;
+        if flags & (map::FIXED | map::FIXED_NOREPLACE) != 0 && self.in_heap(hint, whole) {
+            return Err(Errno::NOMEM);
+        }
+        let data = &data[..data.len().min(usize::try_from(whole).unwrap_or(usize::MAX))];
+        let start = self.map(pages, hint, length, Protection::NONE, flags)?;
+        if data.is_empty() {
+            return Ok(start);
+        }
+        let end = start + round(data.len() as u64)?;
+        let filled = pages
+            .set(start, end, Protection::READ_WRITE)
+            .and_then(|()| pages.put(start, data))
+            .and_then(|()| pages.set(start, end, protection));
+        if let Err(error) = filled {
+            let _ = self.unmap(pages, start, whole);
+            return Err(error);
+        }
+        self.forget(start, end);
         self.insert(start, Range { end, protection });
         Ok(start)
     }

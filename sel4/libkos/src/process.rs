@@ -43,11 +43,13 @@ mod at {
 }
 
 /// Fills a stack whose last byte is just below the address `top`; returns the stack pointer,
-/// or `None` where half of the stack is too small for all of it.
+/// or `None` where half of the stack is too small for all of it. `base` is where the dynamic
+/// linker was loaded, or 0 where there is none.
 pub fn stack(
     stack: &mut [u8],
     top: u64,
     info: &Info,
+    base: u64,
     process: &Process<'_>,
     random: [u8; 16],
 ) -> Option<u64> {
@@ -80,7 +82,7 @@ pub fn stack(
         (at::PHENT, info.phent.into()),
         (at::PHNUM, info.phnum.into()),
         (at::PAGESZ, PAGE),
-        (at::BASE, 0),
+        (at::BASE, base),
         (at::FLAGS, 0),
         (at::ENTRY, info.entry),
         (at::UID, 0),
@@ -158,7 +160,7 @@ mod tests {
         let process = Process::from_bytes(&block).unwrap();
         let info = Info { entry: 0x1234, phdr: 0x40, phent: 56, phnum: 7, ..Info::default() };
         let mut bytes = vec![0xaa; size];
-        let sp = stack(&mut bytes, TOP, &info, &process, *b"0123456789abcdef")?;
+        let sp = stack(&mut bytes, TOP, &info, 0x5678, &process, *b"0123456789abcdef")?;
         Some((bytes, sp))
     }
 
@@ -196,6 +198,7 @@ mod tests {
             }
             let find = |key| auxv.iter().find(|pair| pair.0 == key).unwrap().1;
             assert_eq!((find(at::ENTRY), find(at::PHDR), find(at::PHNUM)), (0x1234, 0x40, 7));
+            assert_eq!(find(at::BASE), 0x5678);
             assert_eq!(text(&bytes, find(at::EXECFN)), "/hello");
             assert_eq!(text(&bytes, find(at::PLATFORM)), "aarch64");
             assert_eq!(word(&bytes, find(at::RANDOM)), u64::from_le_bytes(*b"01234567"));

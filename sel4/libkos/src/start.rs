@@ -5,7 +5,7 @@ use crate::machine::{Machine, fail};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
-use koskit_libkos::kos::Kos;
+use koskit_libkos::kos::{Kos, interpreter_path};
 use koskit_libkos::process;
 use koskit_spec::contract::Process;
 use koskit_spec::info::Info;
@@ -58,9 +58,14 @@ fn prepare() -> Result<(u64, u64), &'static str> {
     let stack =
         unsafe { core::slice::from_raw_parts_mut((STACK_TOP - size) as *mut u8, size as usize) };
     let random = kos.random();
-    let sp = process::stack(stack, STACK_TOP, &info, &process, random)
+    let interpreter = match interpreter_path(info.phdr, info.phnum, info.load_bias) {
+        Some(path) => Some(kos.interpreter(path)?),
+        None => None,
+    };
+    let base = interpreter.map_or(0, |interpreter| interpreter.base);
+    let sp = process::stack(stack, STACK_TOP, &info, base, &process, random)
         .ok_or("arguments and environment take more than half of the stack")?;
-    Ok((info.entry, sp))
+    Ok((interpreter.map_or(info.entry, |interpreter| interpreter.entry), sp))
 }
 
 /// Memory that the root server has mapped read-only for as long as the container lives.

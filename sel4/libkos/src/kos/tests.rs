@@ -1,6 +1,6 @@
 use super::*;
 use crate::initrd::tests::{DIR, FILE, LINK, archive};
-use crate::memory::Pages;
+use crate::memory::{Pages, Protection};
 use std::collections::VecDeque;
 use std::string::String;
 use std::vec;
@@ -475,4 +475,35 @@ fn a_futex_wakes_nobody_and_waits_no_longer_than_it_was_told() {
     let result = call(&mut kos, FUTEX, &[at, 128, 7, second.as_ptr() as u64]);
     assert_eq!(result, Err(Errno::TIMEDOUT));
     assert_eq!(call(&mut kos, FUTEX, &[at, 11, 0]), Err(Errno::NOSYS));
+}
+
+#[test]
+fn nobody_else_can_be_become() {
+    let mut kos = kos();
+    assert_eq!(call(&mut kos, MEMBARRIER, &[0, 0, 0]), Ok(25));
+    assert_eq!(call(&mut kos, MEMBARRIER, &[2, 0, 0]), Err(Errno::INVAL));
+    let keep = u64::from(u32::MAX);
+    assert_eq!(call(&mut kos, SETRESUID, &[0, keep, 0]), Ok(0));
+    assert_eq!(call(&mut kos, SETRESGID, &[0, 33, 33]), Err(Errno::PERM));
+    assert_eq!(call(&mut kos, SETGROUPS, &[0, 0]), Ok(0));
+    let mut header = [0u8; 8];
+    let at = header.as_mut_ptr() as u64;
+    assert_eq!(call(&mut kos, CAPGET, &[at, 0]), Ok(0));
+    let mut data = [1u8; 24];
+    assert_eq!(call(&mut kos, CAPGET, &[at, data.as_mut_ptr() as u64]), Ok(0));
+    assert_eq!(data, [0; 24]);
+}
+
+#[test]
+fn a_program_says_in_its_headers_which_linker_it_wants() {
+    let path = c("/lib/ld.so");
+    let bias = path - 0x100;
+    let headers = [[6u64; 7], [3 | 4 << 32, 0, 0x100, 0, 0, 0, 0]];
+    let at = headers.as_ptr() as u64;
+    assert_eq!(interpreter_path(at, 2, bias), Some(&b"/lib/ld.so"[..]));
+    assert_eq!(interpreter_path(at, 1, bias), None);
+    assert_eq!(interpreter_path(0, 0, 0), None);
+    let mut kos = kos();
+    assert!(kos.interpreter(b"/lib/ld.so").unwrap_err().contains("not in its image"));
+    assert!(kos.interpreter(b"/bin/run").unwrap_err().contains("cannot be loaded"));
 }

@@ -6,6 +6,8 @@ use std::vec::Vec;
 struct Few {
     pages: Map<u64, Protection>,
     room: usize,
+    /// What was written, by address.
+    written: Map<u64, Vec<u8>>,
 }
 
 impl Pages for Few {
@@ -28,6 +30,14 @@ impl Pages for Few {
         self.pages.retain(|page, _| !(start..end).contains(page));
         Ok(())
     }
+
+    fn put(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        for page in (address..address + bytes.len() as u64).step_by(PAGE as usize) {
+            assert_eq!(self.pages[&page], RW);
+        }
+        self.written.insert(address, bytes.to_vec());
+        Ok(())
+    }
 }
 
 const RW: Protection = Protection::READ_WRITE;
@@ -35,7 +45,7 @@ const NONE: Protection = Protection::NONE;
 const READ: Protection = Protection(1);
 
 fn setup(room: usize) -> (Memory, Few) {
-    (Memory::new(0x10_0000, 0x10_0000), Few { pages: Map::new(), room })
+    (Memory::new(0x10_0000, 0x10_0000), Few { pages: Map::new(), room, written: Map::new() })
 }
 
 fn page(number: u64) -> u64 {
@@ -144,4 +154,32 @@ fn the_break_moves_inside_the_heap_and_gives_zeroes() {
     assert_eq!(memory.brk(start + 100), start + 100);
     assert_eq!(memory.brk(start + 4096), start + 4096);
     assert_eq!((heap[99], heap[100], heap[3999]), (7, 0, 0));
+}
+
+#[test]
+fn a_mapped_file_is_a_copy_with_nothing_behind_its_end() {
+    let (mut memory, mut few) = setup(100);
+    let file = [7; 5000];
+    memory.map(&mut few, 0, 8 * PAGE, NONE, 0).unwrap();
+    let code = Protection::READ_EXECUTE;
+    // As a dynamic linker does it: over what it has reserved.
+    let at = memory.map_file(&mut few, page(1), 4 * PAGE, code, map::FIXED, &file);
+    assert_eq!(at, Ok(page(1)));
+    assert_eq!(few.written[&page(1)], file);
+    assert_eq!(few.pages, Map::from([(page(1), code), (page(2), code)]));
+    assert_eq!(ranges(&memory), [(0, 1, 0), (1, 3, 5), (3, 8, 0)]);
+    // No more of the file than is asked for, but whole pages.
+    memory.map_file(&mut few, page(5), 1, RW, map::FIXED, &file).unwrap();
+    assert_eq!(few.written[&page(5)].len(), PAGE as usize);
+    memory.map_file(&mut few, page(6), PAGE, RW, map::FIXED, &[]).unwrap();
+    assert_eq!(few.pages.len(), 3);
+    assert_eq!(memory.used(), 3 * PAGE);
+}
+
+#[test]
+fn a_file_that_does_not_fit_leaves_nothing_behind() {
+    let (mut memory, mut few) = setup(1);
+    let mapped = memory.map_file(&mut few, 0, 2 * PAGE, RW, 0, &[1; 5000]);
+    assert_eq!(mapped, Err(Errno::NOMEM));
+    assert!(few.pages.is_empty() && memory.ranges.is_empty());
 }
