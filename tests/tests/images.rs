@@ -47,8 +47,8 @@ fn programs_that_sel4_cannot_start_are_refused_with_what_to_do() {
     let dynamic = program(&["-Wl,--dynamic-linker,/lib/ld-musl-aarch64.so.1", "-pie"]);
     refused(
         &image(&dynamic, 0o755, ""),
-        "it asks for \"/lib/ld-musl-aarch64.so.1\", which native containers do not support yet; \
-         link it with -static-pie or -static",
+        "its dynamic linker \"/lib/ld-musl-aarch64.so.1\" is not in the image; add the C library, \
+         or link with -static-pie or -static",
     );
     refused(&image(b"#!/bin/sh\necho\n", 0o755, ""), "is a script for \"/bin/sh\"");
     refused(&image(b"text\n", 0o755, ""), "it is no complete ELF file");

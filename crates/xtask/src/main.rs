@@ -137,7 +137,8 @@ fn run(command: Command) -> Result<()> {
             packages::install(&[packages::BUILD, packages::RUN, packages::SDK])?;
             platform::build()?;
             sdk::make()?;
-            sdk::make_examples()
+            sdk::make_examples()?;
+            sdk::make_programs()
         }
     }
 }

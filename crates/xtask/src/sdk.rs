@@ -47,6 +47,19 @@ pub fn make_examples() -> Result<()> {
     recipes::EXAMPLES.iter().try_for_each(Image::make)
 }
 
+/// Makes `target/linux`: a link `NAME.tar` for the files of each image of unmodified programs.
+///
+/// # Errors
+/// Their packages cannot be had.
+pub fn make_programs() -> Result<()> {
+    let folder = root().join("target/linux");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    recipes::PROGRAMS.iter().try_for_each(|image| {
+        let name = image.name.rsplit('/').next().unwrap_or(image.name);
+        link(&image.rootfs()?, &folder.join(format!("{name}.tar")))
+    })
+}
+
 /// Makes `target/musl`, a link to musl for arm64 as it is in the C image (headers, libraries, specs
 /// file): what tests compile their programs with.
 ///
@@ -65,17 +78,21 @@ pub fn musl() -> Result<()> {
         ]))?;
         keep(&half, &musl)?;
     }
-    let link = root().join("target/musl");
-    if fs::read_link(&link).is_ok_and(|there| there == musl) {
+    link(&musl, &root().join("target/musl"))
+}
+
+/// Makes a link, in the place of an older one.
+fn link(to: &Path, link: &Path) -> Result<()> {
+    if fs::read_link(link).is_ok_and(|there| there == to) {
         return Ok(());
     }
-    match fs::remove_file(&link) {
+    match fs::remove_file(link) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", link.display()));
         }
         _ => {}
     }
-    std::os::unix::fs::symlink(&musl, &link)
+    std::os::unix::fs::symlink(to, link)
         .with_context(|| format!("cannot create {}", link.display()))
 }
 

@@ -23,6 +23,7 @@ pub fn run_all() -> Result<()> {
     platform::build()?;
     sdk::make()?;
     sdk::make_examples()?;
+    sdk::make_programs()?;
     let cache = cache()?;
     let prefix = kernel::build(Variant::Release, &cache)?;
     let toolchain = Toolchain::find()?;

@@ -58,6 +58,27 @@ pub const EXAMPLES: [Image; 6] = [
     Image { name: "kos/source-mosquitto", source: "mosquitto", packages: "base-files", ..EMPTY },
 ];
 
+/// Unmodified programs of Debian for arm64, which tests run on seL4: the files of images, but no
+/// images of the SDK.
+pub const PROGRAMS: [Image; 2] = [TOOLS, python("arm64")];
+
+const TOOLS: Image = Image {
+    name: "kos/tools",
+    architecture: "arm64",
+    packages: "bash,busybox-static,fd-find,fzf,jq,lua5.4,musl,openssl,perl-base,redis-server,\
+               ripgrep,sqlite3,tini",
+    finish: r#"
+        cd "$1"
+        rm -rf usr/share usr/lib/*/gconv usr/lib/*/systemd lib/systemd usr/lib/systemd \
+            var/lib/dpkg/info
+        mkdir -p root tmp
+        chmod 1777 tmp
+        printf 'root:x:0:0:root:/root:/bin/sh\n' >etc/passwd
+        printf 'root:x:0:\n' >etc/group
+    "#,
+    ..EMPTY
+};
+
 pub const DEV_C: Image = Image {
     name: "kos/dev-c-aarch64-kos-linux-musl",
     foreign: "arm64",
