@@ -3,7 +3,12 @@
 
 use crate::errno::{Errno, Result};
 use crate::initrd::File;
+use crate::proc::Text;
+use crate::stream::{Counter, End, Epoll, Socket, Timer};
+use crate::tree::{self, Inode, Node};
+use alloc::rc::Rc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 /// Most descriptors (RLIMIT_NOFILE).
 pub const FD_MAX: usize = 1024;
@@ -22,15 +27,35 @@ pub mod flag {
     pub const NONBLOCK: u32 = 0o4000;
     pub const DIRECTORY: u32 = 0o40_000;
     pub const NOFOLLOW: u32 = 0o100_000;
+    pub const DIRECT: u32 = 0o200_000;
     pub const CLOEXEC: u32 = 0o2_000_000;
     pub const PATH: u32 = 0o10_000_000;
+    /// O_TMPFILE's own bit; O_DIRECTORY comes with it.
+    pub const TMPFILE: u32 = 0o20_000_000;
 }
 
 /// What an open file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
-    /// A file or a directory of the archive.
+    /// A regular file of the archive that nobody has changed yet.
     File(File),
+    /// A regular file of the upper layer.
+    Regular(Rc<Inode>),
+    /// A directory.
+    Directory(Node),
+    /// A place in the tree, whatever is there (O_PATH).
+    Path(Node),
+    /// A file of `/proc` or `/sys`, whose text is made when it is read.
+    Text(Text),
+    /// An end of a pipe.
+    Pipe(End),
+    /// `eventfd2`'s.
+    Counter(Counter),
+    /// `timerfd_create`'s.
+    Timer(Timer),
+    /// `epoll_create1`'s.
+    Epoll(Epoll),
+    /// A socket.
+    Socket(Rc<Socket>),
     /// A stream to the root server.
     Console(u8),
     /// `/dev/null`, and standard input: it is always at its end.
@@ -43,22 +68,47 @@ pub enum Object {
     Random,
 }
 
-/// An open file.
-#[derive(Clone, Copy, Debug)]
+/// An open file. What it holds goes with its last descriptor.
 pub struct Open {
     /// What it is.
     pub object: Object,
     /// Where the next read begins; of a directory, where its listing goes on.
-    pub offset: u64,
+    pub offset: Cell<u64>,
     /// Flags that it was opened with.
-    pub flags: u32,
-    /// Number of descriptors that stand for it.
-    users: u32,
+    pub flags: Cell<u32>,
 }
 
-#[derive(Clone, Copy, Debug)]
+impl Open {
+    /// An open file at its beginning.
+    pub fn new(object: Object, flags: u32) -> Self {
+        Self { object, offset: Cell::new(0), flags: Cell::new(flags & !flag::CLOEXEC) }
+    }
+
+    /// # Errors
+    /// EBADF where it was not opened for reading.
+    pub fn readable(&self) -> Result<&Self> {
+        let flags = self.flags.get();
+        let bad = flags & flag::ACCESS == flag::WRONLY || flags & flag::PATH != 0;
+        if bad { Err(Errno::BADF) } else { Ok(self) }
+    }
+
+    /// # Errors
+    /// EBADF where it was not opened for writing.
+    pub fn writable(&self) -> Result<&Self> {
+        let flags = self.flags.get();
+        let bad = flags & flag::ACCESS == flag::RDONLY || flags & flag::PATH != 0;
+        if bad { Err(Errno::BADF) } else { Ok(self) }
+    }
+
+    /// Whether calls give EAGAIN instead of waiting.
+    pub fn nonblocking(&self) -> bool {
+        self.flags.get() & flag::NONBLOCK != 0
+    }
+}
+
+#[derive(Clone)]
 struct Fd {
-    open: u16,
+    open: Rc<Open>,
     cloexec: bool,
 }
 
@@ -66,7 +116,6 @@ struct Fd {
 #[derive(Default)]
 pub struct Table {
     fds: Vec<Option<Fd>>,
-    open: Vec<Option<Open>>,
 }
 
 impl Table {
@@ -85,8 +134,8 @@ impl Table {
     /// Bytes that the next change of the table may allocate.
     pub fn cost(&self) -> usize {
         // Vectors double; the allocator rounds up once more.
-        4 * (self.open.capacity().max(8) * size_of::<Option<Open>>()
-            + self.fds.capacity() * size_of::<Option<Fd>>())
+        2 * size_of::<Open>()
+            + 4 * self.fds.capacity().max(8) * size_of::<Option<Fd>>()
             + 2 * FD_MAX * size_of::<Option<Fd>>()
     }
 
@@ -95,19 +144,16 @@ impl Table {
     /// # Errors
     /// EMFILE.
     pub fn open(&mut self, object: Object, flags: u32) -> Result {
+        self.add(Rc::new(Open::new(object, flags)), flags & flag::CLOEXEC != 0)
+    }
+
+    /// Makes the lowest free descriptor one for an open file.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn add(&mut self, open: Rc<Open>, cloexec: bool) -> Result {
         let fd = self.free(0)?;
-        let open = Open { object, offset: 0, flags: flags & !flag::CLOEXEC, users: 1 };
-        let place = match self.open.iter().position(Option::is_none) {
-            Some(place) => {
-                self.open[place] = Some(open);
-                place
-            }
-            None => {
-                self.open.push(Some(open));
-                self.open.len() - 1
-            }
-        };
-        self.put(fd, Fd { open: place as u16, cloexec: flags & flag::CLOEXEC != 0 });
+        self.put(fd, Fd { open, cloexec });
         Ok(fd as u64)
     }
 
@@ -115,25 +161,18 @@ impl Table {
     ///
     /// # Errors
     /// EBADF.
-    pub fn get(&mut self, fd: u64) -> Result<&mut Open> {
-        let place = self.fd(fd)?.open;
-        self.open.get_mut(usize::from(place)).and_then(Option::as_mut).ok_or(Errno::BADF)
+    pub fn get(&self, fd: u64) -> Result<&Rc<Open>> {
+        self.fd(fd).map(|fd| &fd.open)
     }
 
-    /// Closes a descriptor.
+    /// Closes a descriptor; gives what it stood for.
     ///
     /// # Errors
     /// EBADF.
-    pub fn close(&mut self, fd: u64) -> Result {
-        let open = self.get(fd)?;
-        open.users -= 1;
-        let unused = open.users == 0;
-        let slot = &mut self.fds[fd as usize];
-        if let (Some(fd), true) = (*slot, unused) {
-            self.open[usize::from(fd.open)] = None;
-        }
-        *slot = None;
-        Ok(0)
+    pub fn close(&mut self, fd: u64) -> Result<Rc<Open>> {
+        // The kernel takes the low half of the register, too.
+        let slot = self.fds.get_mut(fd as u32 as usize);
+        slot.and_then(Option::take).map(|fd| fd.open).ok_or(Errno::BADF)
     }
 
     /// Makes another descriptor for an open file: the lowest free one from `from` on.
@@ -141,12 +180,11 @@ impl Table {
     /// # Errors
     /// EBADF, EMFILE, and EINVAL for a `from` that no descriptor can have.
     pub fn duplicate(&mut self, fd: u64, from: u64, cloexec: bool) -> Result {
-        let open = self.fd(fd)?.open;
+        let open = self.get(fd)?.clone();
         if from >= FD_MAX as u64 {
             return Err(Errno::INVAL);
         }
         let to = self.free(from as usize)?;
-        self.get(fd)?.users += 1;
         self.put(to, Fd { open, cloexec });
         Ok(to as u64)
     }
@@ -156,16 +194,12 @@ impl Table {
     /// # Errors
     /// EBADF, and EINVAL where both are the same.
     pub fn replace(&mut self, fd: u64, to: u64, cloexec: bool) -> Result {
-        let open = self.fd(fd)?.open;
+        let open = self.get(fd)?.clone();
         if fd == to {
             return Err(Errno::INVAL);
         }
         if to >= FD_MAX as u64 {
             return Err(Errno::BADF);
-        }
-        self.get(fd)?.users += 1;
-        if self.fd(to).is_ok() {
-            self.close(to)?;
         }
         self.put(to as usize, Fd { open, cloexec });
         Ok(to)
@@ -176,13 +210,27 @@ impl Table {
     /// # Errors
     /// EBADF.
     pub fn cloexec(&mut self, fd: u64) -> Result<&mut bool> {
-        let slot = self.fds.get_mut(usize::try_from(fd).map_err(|_| Errno::BADF)?);
+        let slot = self.fds.get_mut(fd as u32 as usize);
         slot.and_then(Option::as_mut).map(|fd| &mut fd.cloexec).ok_or(Errno::BADF)
     }
 
-    fn fd(&self, fd: u64) -> Result<Fd> {
-        let slot = self.fds.get(usize::try_from(fd).map_err(|_| Errno::BADF)?);
-        slot.copied().flatten().ok_or(Errno::BADF)
+    /// The lowest descriptor from `from` on that stands for something.
+    pub fn next(&self, from: u64) -> Option<u64> {
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let used = self.fds.iter().enumerate().skip(from).find(|(_, slot)| slot.is_some());
+        used.map(|(fd, _)| fd as u64)
+    }
+
+    /// Whether a file of the archive with this key is open, as it was before it changed.
+    pub fn have(&self, key: u64) -> bool {
+        self.fds.iter().flatten().any(|fd| match &fd.open.object {
+            Object::File(file) => tree::key(file) == key,
+            _ => false,
+        })
+    }
+
+    fn fd(&self, fd: u64) -> Result<&Fd> {
+        self.fds.get(fd as u32 as usize).and_then(Option::as_ref).ok_or(Errno::BADF)
     }
 
     fn free(&self, from: usize) -> Result<usize> {
@@ -212,12 +260,13 @@ mod tests {
     fn the_lowest_free_descriptor_is_taken() {
         let mut table = table();
         assert_eq!(table.open(Object::Zero, 0), Ok(3));
-        assert_eq!(table.close(1), Ok(0));
-        assert_eq!(table.close(1), Err(Errno::BADF));
+        assert!(table.close(1).is_ok());
+        assert_eq!(table.close(1).err(), Some(Errno::BADF));
         assert_eq!(table.open(Object::Full, 0), Ok(1));
         assert_eq!(table.open(Object::Full, 0), Ok(4));
-        assert_eq!(table.get(5).map(|_| ()), Err(Errno::BADF));
-        assert_eq!(table.get(u64::MAX).map(|_| ()), Err(Errno::BADF));
+        assert_eq!(table.get(5).err(), Some(Errno::BADF));
+        assert_eq!(table.get(u64::MAX).err(), Some(Errno::BADF));
+        assert_eq!((table.next(0), table.next(4), table.next(5)), (Some(0), Some(4), None));
     }
 
     #[test]
@@ -226,13 +275,13 @@ mod tests {
         let fd = table.open(Object::Zero, flag::CLOEXEC).unwrap();
         let other = table.duplicate(fd, 10, false).unwrap();
         assert_eq!(other, 10);
-        table.get(fd).unwrap().offset = 7;
-        assert_eq!(table.get(other).unwrap().offset, 7);
+        table.get(fd).unwrap().offset.set(7);
+        assert_eq!(table.get(other).unwrap().offset.get(), 7);
         assert!(*table.cloexec(fd).unwrap() && !*table.cloexec(other).unwrap());
         table.close(fd).unwrap();
-        assert_eq!(table.get(other).unwrap().object, Object::Zero);
+        assert!(matches!(table.get(other).unwrap().object, Object::Zero));
         assert_eq!(table.replace(other, 1, false), Ok(1));
-        assert_eq!(table.get(1).unwrap().offset, 7);
+        assert_eq!(table.get(1).unwrap().offset.get(), 7);
         assert_eq!(table.replace(1, 1, false), Err(Errno::INVAL));
         assert_eq!(table.replace(99, 1, false), Err(Errno::BADF));
         assert_eq!(table.replace(1, 1024, false), Err(Errno::BADF));

@@ -107,7 +107,7 @@ impl Frames {
     }
 
     /// Pages that can still be had.
-    fn left(&self) -> u64 {
+    pub fn left(&self) -> u64 {
         let unmade = self.small.1 - self.small.0 + self.part.1 + self.wholes() * LARGE_PAGE / PAGE;
         self.free.len() as u64 + u64::from(self.fresh.1 - self.fresh.0) + unmade
     }

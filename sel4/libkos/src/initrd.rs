@@ -1,11 +1,10 @@
-//! The files of the container: a cpio archive in memory, read in place, never written.
+//! The files of the image: a cpio archive in memory, read in place, never written.
 //!
 //! Beside the archive there is little more than an index of four bytes an entry, sorted by path with `/`
 //! before every other byte. So a path is found by binary search, what is in a directory stands
 //! directly behind it, and a large image costs a container little memory of its own. An
 //! archive that is sorted so, as `lower` writes it, keeps its order in `getdents64`.
 
-use crate::errno::{Errno, Result};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use koskit_cpio::{self as cpio, Entry, Malformed, Meta};
@@ -22,19 +21,24 @@ pub const S_IFIFO: u32 = 0o010_000;
 pub const S_IFLNK: u32 = 0o120_000;
 /// A regular file.
 pub const S_IFREG: u32 = 0o100_000;
+/// A block device.
+pub const S_IFBLK: u32 = 0o060_000;
+/// A socket.
+pub const S_IFSOCK: u32 = 0o140_000;
 
-/// Most symbolic links on the way of one path, as in Linux.
-const LINKS_MAX: u32 = 40;
-/// Longest path below the root.
-const PATH_MAX: usize = 4095;
-/// Longest name of one file.
-const NAME_MAX: usize = 255;
 /// Stands in the index for a root directory that the archive does not name.
 const ROOT: u32 = u32::MAX;
 
 /// A file of the archive: its place in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node(u32);
+
+impl Node {
+    /// Its place in the index.
+    pub fn index(self) -> u32 {
+        self.0
+    }
+}
 
 /// A file with what reading it takes, so that the archive's headers need not be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,11 @@ impl File {
     pub fn is_directory(&self) -> bool {
         self.kind == S_IFDIR
     }
+
+    /// Where its contents begin in the archive, if it has any: what names of one file share.
+    pub fn place(&self) -> Option<u32> {
+        (self.size > 0).then_some(self.start)
+    }
 }
 
 /// An archive and its index.
@@ -61,32 +70,6 @@ pub struct Initrd<'a> {
     /// Of files with several names: the inode, and the offset of the one entry that has the
     /// contents, sorted.
     links: Vec<(u32, u32)>,
-}
-
-/// Where a path leads.
-#[derive(Debug)]
-pub struct Place {
-    /// Its canonical form, without the first slash.
-    pub path: Vec<u8>,
-    /// What is there. A path whose last component does not exist leads somewhere too.
-    pub node: Option<Node>,
-    /// It ends with a slash, so only a directory can be meant.
-    pub directory: bool,
-}
-
-impl Place {
-    /// What is there.
-    ///
-    /// # Errors
-    /// ENOENT where nothing is, ENOTDIR for a path that ends with a slash but leads to no
-    /// directory.
-    pub fn node(&self, initrd: &Initrd<'_>) -> Result<Node> {
-        let node = self.node.ok_or(Errno::NOENT)?;
-        if self.directory && !initrd.is_directory(node) {
-            return Err(Errno::NOTDIR);
-        }
-        Ok(node)
-    }
 }
 
 impl<'a> Initrd<'a> {
@@ -145,6 +128,19 @@ impl<'a> Initrd<'a> {
     pub fn find(&self, path: &[u8]) -> Option<Node> {
         let found = self.index.binary_search_by(|&at| compare(path_at(self.archive, at), path));
         found.ok().map(|index| Node(index as u32))
+    }
+
+    /// The file with this name in a directory.
+    pub fn child_named(&self, directory: Node, name: &[u8]) -> Option<Node> {
+        let parent = self.path(directory);
+        if parent.is_empty() {
+            return self.find(name);
+        }
+        let mut path = Vec::with_capacity(parent.len() + 1 + name.len());
+        path.extend_from_slice(parent);
+        path.push(b'/');
+        path.extend_from_slice(name);
+        self.find(&path)
     }
 
     /// The canonical path of a file, without the first slash.
@@ -246,39 +242,6 @@ impl<'a> Initrd<'a> {
         node.0 + 1
     }
 
-    /// Follows a path that starts at the directory with the canonical path `base`, never out
-    /// of the root. `follow` says whether a symbolic link at the end is followed.
-    ///
-    /// # Errors
-    /// ENOENT for an empty path or a component on the way that does not exist, ENOTDIR for
-    /// one that is no directory, ELOOP, ENAMETOOLONG.
-    pub fn walk(&self, base: &[u8], path: &[u8], follow: bool) -> Result<Place> {
-        if path.is_empty() {
-            return Err(Errno::NOENT);
-        }
-        if let Some(place) = self.straight(path, follow) {
-            return Ok(place);
-        }
-        let mut walk = Walk { initrd: self, path: Vec::new(), node: None, links: 0 };
-        walk.path.extend_from_slice(base);
-        walk.node = self.find(base);
-        walk.go(path, follow)?;
-        let last = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        let directory = matches!(last, b"" | b"." | b"..");
-        Ok(Place { path: walk.path, node: walk.node, directory })
-    }
-
-    /// The shortest way, which most paths go: an absolute path that stands in the index as it
-    /// is, and so has no link on its way.
-    fn straight(&self, path: &[u8], follow: bool) -> Option<Place> {
-        let path = path.strip_prefix(b"/")?;
-        let node = self.find(path)?;
-        if follow && self.kind(node) == S_IFLNK {
-            return None;
-        }
-        Some(Place { path: path.to_vec(), node: Some(node), directory: false })
-    }
-
     fn entry(&self, node: Node) -> Option<Entry<'a>> {
         let &offset = self.index.get(node.0 as usize)?;
         if offset == ROOT {
@@ -286,71 +249,6 @@ impl<'a> Initrd<'a> {
         }
         // `new` has seen that it is whole.
         cpio::entry(self.archive, offset as usize).ok()
-    }
-}
-
-/// A walk along a path.
-struct Walk<'i, 'a> {
-    initrd: &'i Initrd<'a>,
-    path: Vec<u8>,
-    node: Option<Node>,
-    links: u32,
-}
-
-impl Walk<'_, '_> {
-    fn go(&mut self, path: &[u8], follow: bool) -> Result<()> {
-        if path.first() == Some(&b'/') {
-            self.path.clear();
-            self.node = Some(self.initrd.root());
-        }
-        let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
-        // A link with a slash behind it is followed even where it is the last.
-        let follow = follow || end < path.len();
-        let mut components = path[..end].split(|&byte| byte == b'/').peekable();
-        while let Some(name) = components.next() {
-            let here = self.node.ok_or(Errno::NOENT)?;
-            if !self.initrd.is_directory(here) {
-                return Err(Errno::NOTDIR);
-            }
-            match name {
-                b"" | b"." => {}
-                b".." => self.up(),
-                _ => self.down(name, follow || components.peek().is_some())?,
-            }
-        }
-        Ok(())
-    }
-
-    fn up(&mut self) {
-        let end = self.path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        self.path.truncate(end);
-        self.node = self.initrd.find(&self.path);
-    }
-
-    fn down(&mut self, name: &[u8], follow: bool) -> Result<()> {
-        if name.len() > NAME_MAX || self.path.len() + name.len() >= PATH_MAX {
-            return Err(Errno::NAMETOOLONG);
-        }
-        let parent = (self.path.len(), self.node);
-        if !self.path.is_empty() {
-            self.path.push(b'/');
-        }
-        self.path.extend_from_slice(name);
-        self.node = self.initrd.find(&self.path);
-        let Some(node) = self.node else { return Ok(()) };
-        if follow && self.initrd.kind(node) == S_IFLNK {
-            self.links += 1;
-            if self.links > LINKS_MAX {
-                return Err(Errno::LOOP);
-            }
-            self.path.truncate(parent.0);
-            self.node = parent.1;
-            return match self.initrd.data(node) {
-                [] => Err(Errno::NOENT),
-                target => self.go(target, true),
-            };
-        }
-        Ok(())
     }
 }
 
@@ -382,7 +280,7 @@ fn path_at(archive: &[u8], offset: u32) -> &[u8] {
 }
 
 /// Compares paths so that a directory comes directly before what is in it.
-fn compare(a: &[u8], b: &[u8]) -> Ordering {
+pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let rank = |byte: Option<&u8>| match byte {
         None => 0,

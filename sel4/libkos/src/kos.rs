@@ -2,20 +2,30 @@
 //!
 //! | module | answers |
 //! |---|---|
-//! | `files` | calls about files and descriptors |
+//! | `change` | calls that change the tree of files |
+//! | `files` | opening files, telling what they are, descriptors |
 //! | `input` | reading and writing |
+//! | `lock` | locks of files |
 //! | `map` | mapping memory and files; the dynamic linker at the start |
+//! | `nameless` | making pipes, counters, timers |
+//! | `poll` | waiting for descriptors |
+//! | `sockets` | sockets |
 //! | `program` | time, signals, identity, the process itself |
 //!
 //! A call is a function of its arguments that gives a number or an error number. Calls that
 //! this libkos does not have give ENOSYS, and are named once on the machine's log, so that a
-//! program that misbehaves can be understood. Calls that would change the files give EROFS:
-//! that is the truth, and needs no word.
+//! program that misbehaves can be understood.
 
+mod change;
 mod files;
 mod input;
+mod lock;
 mod map;
+mod nameless;
+mod poll;
 mod program;
+mod sockets;
+mod wait;
 
 pub use map::{Interpreter, interpreter_path};
 
@@ -24,9 +34,11 @@ use crate::fd::{Object, Table};
 use crate::initrd::Initrd;
 use crate::memory::Memory;
 use crate::number::{self, *};
+use crate::stream::Names;
 use crate::system::{LOG, STDERR, STDOUT, System};
-use alloc::vec::Vec;
+use crate::tree::Tree;
 use core::fmt::{self, Write as _};
+use koskit_spec::contract::Process;
 use koskit_spec::info::{Info, request};
 use koskit_spec::layout::PAGE;
 use program::Signals;
@@ -34,19 +46,29 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
 
 /// What a call may allocate for itself: a path, a few nodes of a map.
-const RESERVE: usize = 8 << 10;
+const RESERVE: usize = 12 << 10;
 
 /// A container's operating system.
 pub struct Kos<'a, S> {
     system: S,
     info: Info,
-    initrd: Initrd<'a>,
+    tree: Tree<'a>,
     files: Table,
     memory: Memory,
     random: ChaCha20Rng,
     signals: Signals,
-    /// The working directory: a canonical path without its first slash.
-    cwd: Vec<u8>,
+    /// Arguments and environment.
+    process: Option<Process<'a>>,
+    /// `/proc/sys/kernel/random/boot_id`, once somebody has asked for it.
+    boot_id: Option<u128>,
+    /// What was written to `/proc/self/oom_score_adj`.
+    oom_score_adj: i32,
+    attempt: wait::Attempt,
+    locks: lock::Locks,
+    /// Sockets that have addresses.
+    names: Names,
+    /// Number of times that somebody could have waited for a descriptor's change.
+    changes: u32,
     /// Ticks when the container started.
     started: u64,
     /// PR_SET_NAME's.
@@ -82,12 +104,18 @@ impl<'a, S: System> Kos<'a, S> {
         let mut kos = Self {
             system,
             info,
-            initrd,
+            tree: Tree::new(initrd),
             files: Table::new(Object::Null, Object::Console(STDOUT), Object::Console(STDERR)),
             memory: Memory::new(info.heap_base, info.heap_base + info.heap_pages * PAGE),
             random: ChaCha20Rng::from_seed(seed),
             signals: Signals::default(),
-            cwd: Vec::new(),
+            process: None,
+            boot_id: None,
+            oom_score_adj: 0,
+            attempt: wait::Attempt::default(),
+            locks: lock::Locks::default(),
+            names: Names::default(),
+            changes: 0,
             started,
             name: *b"kos\0\0\0\0\0\0\0\0\0\0\0\0\0",
             named: [0; 8],
@@ -95,6 +123,26 @@ impl<'a, S: System> Kos<'a, S> {
         };
         kos.enter(cwd).map_err(|_| "the container's working directory is not in its image")?;
         Ok(kos)
+    }
+
+    /// Notes what the program is started with: the first argument is what it was found by.
+    pub fn describe(&mut self, process: Process<'a>) {
+        self.process = Some(process);
+        let word = process.args().next().unwrap_or_default();
+        let path = |entry: &[u8]| {
+            if entry.is_empty() { word.to_vec() } else { [entry, b"/", word].concat() }
+        };
+        let list = process.env().find_map(|variable| variable.strip_prefix(b"PATH="));
+        let list = if word.contains(&b'/') { b"" } else { list.unwrap_or(b"/bin:/usr/bin") };
+        let found = list.split(|&byte| byte == b':').find_map(|entry| {
+            let node = self.find(files::AT_FDCWD as u64, &path(entry), true).ok()?;
+            Some(self.tree.path(&node).0)
+        });
+        self.tree.exe = found.unwrap_or_default();
+        let name = self.tree.exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let length = name.len().min(self.name.len() - 1);
+        self.name = [0; 16];
+        self.name[..length].copy_from_slice(&name[..length]);
     }
 
     /// Bytes for AT_RANDOM.
@@ -106,27 +154,40 @@ impl<'a, S: System> Kos<'a, S> {
 
     /// Answers a system call: what goes to x0.
     pub fn call(&mut self, number: u64, arguments: [u64; 6]) -> u64 {
-        Errno::encode(self.answer(number, arguments))
+        self.attempt = wait::Attempt::default();
+        loop {
+            match self.answer(number, arguments) {
+                Err(Errno::WAIT) => {}
+                result => return Errno::encode(result),
+            }
+        }
     }
 
+    // The loop around it would have its arguments looked at before the number is.
+    #[inline(never)]
     fn answer(&mut self, number: u64, [a, b, c, d, e, f]: [u64; 6]) -> Result {
         match number {
             // Descriptors are what programs name most.
             READ => self.read(a, b, c),
             WRITE => self.write(a, b, c),
             READV => self.readv(a, b, c, None),
-            WRITEV => self.writev(a, b, c),
+            WRITEV => self.writev(a, b, c, None),
             PREAD64 => self.pread(a, b, c, d),
             PREADV => self.readv(a, b, c, Some(d)),
-            PWRITE64 | PWRITEV => self.pwrite(a),
+            PREADV2 => self.readv2(a, [b, c], d, f),
+            PWRITE64 => self.pwrite(a, b, c, d),
+            PWRITEV => self.writev(a, b, c, Some(d)),
+            PWRITEV2 => self.writev2(a, [b, c], d, f),
             SENDFILE => self.sendfile(a, b, c, d),
+            COPY_FILE_RANGE => self.copy_file_range([a, b], [c, d], e, f),
             LSEEK => self.lseek(a, b, c),
-            CLOSE => self.files.close(a),
+            CLOSE => self.close(a),
+            CLOSE_RANGE => self.close_range(a, b, c),
             FSTAT => self.fstat(a, b),
             CLOCK_GETTIME => self.clock_gettime(a, b),
             GETRANDOM => self.getrandom(a, b),
 
-            OPENAT => self.openat(a, b, c),
+            OPENAT => self.openat(a, b, c, d),
             NEWFSTATAT => self.newfstatat(a, b, c, d),
             STATX => self.statx(a, b, c, e),
             GETDENTS64 => self.getdents(a, b, c),
@@ -139,16 +200,66 @@ impl<'a, S: System> Kos<'a, S> {
             DUP => self.dup(a),
             DUP3 => self.dup3(a, b, c),
             FCNTL => self.fcntl(a, b, c),
+            FLOCK => self.flock(a, b),
             IOCTL => self.ioctl(a, b, c),
             PPOLL => self.ppoll(a, b, c),
             PSELECT6 => self.pselect(a, [b, c, d], e),
+            EPOLL_CREATE1 => self.epoll_create(a),
+            EPOLL_CTL => self.epoll_ctl(a, b, c, d),
+            EPOLL_PWAIT => self.epoll_pwait(a, b, c, d),
+            EPOLL_PWAIT2 => self.epoll_pwait2(a, b, c, d),
+            PIPE2 => self.pipe2(a, b),
+            EVENTFD2 => self.eventfd(a, b),
+            TIMERFD_CREATE => self.timerfd_create(a, b),
+            TIMERFD_SETTIME => self.timerfd_settime(a, b, c, d),
+            TIMERFD_GETTIME => self.timerfd_gettime(a, b),
+            MEMFD_CREATE => self.memfd_create(a, b),
+
+            SOCKET => self.socket(a, b, c),
+            SOCKETPAIR => self.socketpair(a, b, c, d),
+            BIND => self.bind(a, b, c),
+            LISTEN => self.listen(a, b),
+            ACCEPT => self.accept(a, b, c, 0),
+            ACCEPT4 => self.accept(a, b, c, d),
+            CONNECT => self.connect(a, b, c),
+            GETSOCKNAME => self.getsockname(a, b, c),
+            GETPEERNAME => self.getpeername(a, b, c),
+            SENDTO => self.sendto(a, [b, c], d, [e, f]),
+            RECVFROM => self.recvfrom(a, [b, c], d, [e, f]),
+            SENDMSG => self.sendmsg(a, b, c),
+            RECVMSG => self.recvmsg(a, b, c),
+            SENDMMSG => self.sendmmsg(a, b, c, d),
+            RECVMMSG => self.recvmmsg(a, b, c, d),
+            SETSOCKOPT => self.setsockopt(a, b, c, d, e),
+            GETSOCKOPT => self.getsockopt(a, b, c, d, e),
+            SHUTDOWN => self.shutdown(a, b),
             STATFS => self.statfs(a, b),
-            FSTATFS => self.files.get(a).map(|_| ()).and_then(|()| Self::tell_statfs(b)),
-            FSYNC | FDATASYNC => self.fsync(a),
+            FSTATFS => self.fstatfs(a, b),
+            FSYNC | FDATASYNC | SYNCFS => self.fsync(a),
+            SYNC => Ok(0),
             FADVISE64 => self.files.get(a).map(|_| 0),
-            FTRUNCATE => self.files.get(a).and(Err(Errno::INVAL)),
-            MKNODAT | MKDIRAT | UNLINKAT | SYMLINKAT | LINKAT | RENAMEAT | RENAMEAT2 | TRUNCATE
-            | FCHMODAT | FCHOWNAT | UTIMENSAT => Err(Errno::ROFS),
+            TRUNCATE => self.truncate(a, b),
+            FTRUNCATE => self.ftruncate(a, b),
+            FALLOCATE => self.fallocate(a, b, c, d),
+            MKDIRAT => self.mkdirat(a, b, c),
+            MKNODAT => self.mknodat(a, b, c, d),
+            SYMLINKAT => self.symlinkat(a, b, c),
+            LINKAT => self.linkat([a, b], [c, d], e),
+            UNLINKAT => self.unlinkat(a, b, c),
+            RENAMEAT => self.renameat([a, b], [c, d], 0),
+            RENAMEAT2 => self.renameat([a, b], [c, d], e),
+            FCHMOD => self.fchmod(a, b),
+            FCHMODAT => self.fchmodat(a, b, c, 0),
+            FCHMODAT2 => self.fchmodat(a, b, c, d),
+            FCHOWN => self.fchown(a, b, c),
+            FCHOWNAT => self.fchownat(a, b, c, d, e),
+            UTIMENSAT => self.utimensat(a, b, c, d),
+            GETXATTR | SETXATTR | REMOVEXATTR => self.xattr(a, true, false),
+            LGETXATTR | LSETXATTR | LREMOVEXATTR => self.xattr(a, false, false),
+            FGETXATTR | FSETXATTR | FREMOVEXATTR => self.fxattr(a, false),
+            LISTXATTR => self.xattr(a, true, true),
+            LLISTXATTR => self.xattr(a, false, true),
+            FLISTXATTR => self.fxattr(a, true),
 
             BRK => Ok(self.memory.brk(a)),
             MMAP => self.mmap(a, b, c, d, e, f),
@@ -184,7 +295,7 @@ impl<'a, S: System> Kos<'a, S> {
             GETGROUPS => Ok(0),
             GETRESUID | GETRESGID => Self::getresuid(a, b, c),
             UNAME => Self::uname(a),
-            UMASK => Ok(0o022),
+            UMASK => self.umask(a),
             PRLIMIT64 => self.prlimit(b, d),
             GETRLIMIT => self.prlimit(a, b),
             PRCTL => self.prctl(a, b),

@@ -1,14 +1,17 @@
 //! The library operating system inside each native container: Linux's system calls as function
-//! calls, answered from a read-only archive of files, memory of the container's own, and two
+//! calls, answered from an archive of files, memory of the container's own, and two
 //! requests to the root server.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`kos`] | the state of a container, and which function answers which call |
-//! | [`initrd`] | files: an index over the archive, and paths |
+//! | [`tree`] | files: the image's below, what changes above, paths |
+//! | [`initrd`] | the image's files: an index over the archive |
+//! | [`proc`] | `/dev`, `/proc` and `/sys` |
 //! | [`fd`] | file descriptors |
 //! | [`memory`] | which ranges of addresses are mapped |
 //! | [`process`] | what a program finds on its stack when it starts |
+//! | [`stream`] | pipes, sockets, timers and what waits for them |
 //! | [`user`] | reading and writing the program's memory |
 //!
 //! This library knows nothing of seL4: what it needs of the machine is the trait
@@ -26,7 +29,10 @@ pub mod initrd;
 pub mod kos;
 pub mod memory;
 pub mod number;
+pub mod proc;
 pub mod process;
 pub mod stat;
+pub mod stream;
 pub mod system;
+pub mod tree;
 pub mod user;

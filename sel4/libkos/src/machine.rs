@@ -117,4 +117,8 @@ impl System for Machine {
     fn reserve(&mut self, bytes: usize) -> Result<()> {
         self.frames.reserve(&mut self.ipc, bytes)
     }
+
+    fn free_pages(&self) -> u64 {
+        self.frames.left()
+    }
 }

@@ -38,6 +38,11 @@ impl Protection {
         Ok(Self(if bits == 0 { 0 } else { bits | 1 }))
     }
 
+    /// The bits PROT_READ, PROT_WRITE and PROT_EXEC.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
     /// Whether it may be written.
     pub fn write(self) -> bool {
         self.0 & 2 != 0
@@ -123,6 +128,11 @@ impl Memory {
         let mapped = self.ranges.iter().filter(|(_, range)| range.protection != Protection::NONE);
         let mapped: u64 = mapped.map(|(start, range)| range.end - start).sum();
         mapped + (self.heap.now - self.heap.start)
+    }
+
+    /// What is mapped: start, end and protection of each range.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64, Protection)> + '_ {
+        self.ranges.iter().map(|(&start, range)| (start, range.end, range.protection))
     }
 
     /// `brk`: moves the break, if the heap reaches so far, and returns where it is.

@@ -1,11 +1,28 @@
 //! Numbers of Linux's system calls on AArch64 (`asm-generic/unistd.h`).
 #![expect(missing_docs, reason = "Linux's own names")]
 
+pub const SETXATTR: u64 = 5;
+pub const LSETXATTR: u64 = 6;
+pub const FSETXATTR: u64 = 7;
+pub const GETXATTR: u64 = 8;
+pub const LGETXATTR: u64 = 9;
+pub const FGETXATTR: u64 = 10;
+pub const LISTXATTR: u64 = 11;
+pub const LLISTXATTR: u64 = 12;
+pub const FLISTXATTR: u64 = 13;
+pub const REMOVEXATTR: u64 = 14;
+pub const LREMOVEXATTR: u64 = 15;
+pub const FREMOVEXATTR: u64 = 16;
 pub const GETCWD: u64 = 17;
+pub const EVENTFD2: u64 = 19;
+pub const EPOLL_CREATE1: u64 = 20;
+pub const EPOLL_CTL: u64 = 21;
+pub const EPOLL_PWAIT: u64 = 22;
 pub const DUP: u64 = 23;
 pub const DUP3: u64 = 24;
 pub const FCNTL: u64 = 25;
 pub const IOCTL: u64 = 29;
+pub const FLOCK: u64 = 32;
 pub const MKNODAT: u64 = 33;
 pub const MKDIRAT: u64 = 34;
 pub const UNLINKAT: u64 = 35;
@@ -16,13 +33,17 @@ pub const STATFS: u64 = 43;
 pub const FSTATFS: u64 = 44;
 pub const TRUNCATE: u64 = 45;
 pub const FTRUNCATE: u64 = 46;
+pub const FALLOCATE: u64 = 47;
 pub const FACCESSAT: u64 = 48;
 pub const CHDIR: u64 = 49;
 pub const FCHDIR: u64 = 50;
+pub const FCHMOD: u64 = 52;
 pub const FCHMODAT: u64 = 53;
 pub const FCHOWNAT: u64 = 54;
+pub const FCHOWN: u64 = 55;
 pub const OPENAT: u64 = 56;
 pub const CLOSE: u64 = 57;
+pub const PIPE2: u64 = 59;
 pub const GETDENTS64: u64 = 61;
 pub const LSEEK: u64 = 62;
 pub const READ: u64 = 63;
@@ -39,8 +60,12 @@ pub const PPOLL: u64 = 73;
 pub const READLINKAT: u64 = 78;
 pub const NEWFSTATAT: u64 = 79;
 pub const FSTAT: u64 = 80;
+pub const SYNC: u64 = 81;
 pub const FSYNC: u64 = 82;
 pub const FDATASYNC: u64 = 83;
+pub const TIMERFD_CREATE: u64 = 85;
+pub const TIMERFD_SETTIME: u64 = 86;
+pub const TIMERFD_GETTIME: u64 = 87;
 pub const UTIMENSAT: u64 = 88;
 pub const CAPGET: u64 = 90;
 pub const PERSONALITY: u64 = 92;
@@ -93,6 +118,21 @@ pub const GETGID: u64 = 176;
 pub const GETEGID: u64 = 177;
 pub const GETTID: u64 = 178;
 pub const SYSINFO: u64 = 179;
+pub const SOCKET: u64 = 198;
+pub const SOCKETPAIR: u64 = 199;
+pub const BIND: u64 = 200;
+pub const LISTEN: u64 = 201;
+pub const ACCEPT: u64 = 202;
+pub const CONNECT: u64 = 203;
+pub const GETSOCKNAME: u64 = 204;
+pub const GETPEERNAME: u64 = 205;
+pub const SENDTO: u64 = 206;
+pub const RECVFROM: u64 = 207;
+pub const SETSOCKOPT: u64 = 208;
+pub const GETSOCKOPT: u64 = 209;
+pub const SHUTDOWN: u64 = 210;
+pub const SENDMSG: u64 = 211;
+pub const RECVMSG: u64 = 212;
 pub const BRK: u64 = 214;
 pub const MUNMAP: u64 = 215;
 pub const MREMAP: u64 = 216;
@@ -105,16 +145,26 @@ pub const MUNLOCK: u64 = 229;
 pub const MLOCKALL: u64 = 230;
 pub const MUNLOCKALL: u64 = 231;
 pub const MADVISE: u64 = 233;
+pub const ACCEPT4: u64 = 242;
+pub const RECVMMSG: u64 = 243;
 pub const WAIT4: u64 = 260;
 pub const PRLIMIT64: u64 = 261;
+pub const SYNCFS: u64 = 267;
+pub const SENDMMSG: u64 = 269;
 pub const RENAMEAT2: u64 = 276;
 pub const GETRANDOM: u64 = 278;
+pub const MEMFD_CREATE: u64 = 279;
 pub const MEMBARRIER: u64 = 283;
 pub const MLOCK2: u64 = 284;
+pub const COPY_FILE_RANGE: u64 = 285;
+pub const PREADV2: u64 = 286;
+pub const PWRITEV2: u64 = 287;
 pub const STATX: u64 = 291;
 pub const RSEQ: u64 = 293;
 pub const CLOSE_RANGE: u64 = 436;
 pub const FACCESSAT2: u64 = 439;
+pub const EPOLL_PWAIT2: u64 = 441;
+pub const FCHMODAT2: u64 = 452;
 
 /// The name of a system call, where Linux has one for the number.
 pub fn name(number: u64) -> Option<&'static str> {
@@ -163,7 +213,7 @@ const NAMES: &str = "\
     move_mount fsopen fsconfig fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd \
     faccessat2 process_madvise epoll_pwait2 mount_setattr quotactl_fd landlock_create_ruleset \
     landlock_add_rule landlock_restrict_self memfd_secret process_mrelease futex_waitv \
-    set_mempolicy_home_node";
+    set_mempolicy_home_node cachestat fchmodat2";
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,7 @@ fn prepare() -> Result<(u64, u64), &'static str> {
     let kos = Kos::new(machine, info, process.cwd(), archive)?;
     // SAFETY: see `Sync` for `State`.
     let kos = unsafe { (*KOS.0.get()).write(kos) };
+    kos.describe(process);
     let size = info.stack_pages * PAGE;
     // SAFETY: the root server has mapped the program's stack there; nothing runs on it yet.
     let stack =

@@ -34,4 +34,7 @@ pub trait System: Pages {
     /// # Errors
     /// ENOMEM.
     fn reserve(&mut self, bytes: usize) -> Result<()>;
+
+    /// Pages that can still be had, for what a program asks about free memory.
+    fn free_pages(&self) -> u64;
 }

@@ -5,6 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::fd::Object;
 use crate::memory::{Memory, Protection, map};
 use crate::system::System;
+use crate::tree::Node;
 use crate::user;
 use koskit_spec::elf::{Access, Elf, Segment};
 use koskit_spec::layout::PAGE;
@@ -33,22 +34,43 @@ impl<S: System> Kos<'_, S> {
             return self
                 .with_memory(|memory, system| memory.map(system, hint, length, protection, flags));
         }
-        let Object::File(file) = self.files.get(fd)?.object else { return Err(Errno::NODEV) };
-        if file.is_directory() {
-            return Err(Errno::NODEV);
-        }
-        if flags & map::PRIVATE == 0 && protection.write() {
-            return Err(Errno::ACCES);
+        let open = self.files.get(fd)?.clone();
+        let file = match &open.object {
+            Object::File(file) => self.tree.changed(file).ok_or(file),
+            Object::Regular(inode) => Ok(inode),
+            _ => return Err(Errno::NODEV),
+        };
+        let shared = flags & map::PRIVATE == 0;
+        if shared && protection.write() {
+            // What is written would have to be seen in the file.
+            let writes = open.writable().is_ok();
+            return Err(if writes { Errno::NODEV } else { Errno::ACCES });
         }
         if offset % PAGE != 0 {
             return Err(Errno::INVAL);
         }
-        // Files never change, so a copy is as good as the file, shared or not.
-        let data = self.initrd.contents(&file);
-        let data = data.get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
-        self.with_memory(|memory, system| {
-            memory.map_file(system, hint, length, protection, flags, data)
-        })
+        let initrd = &self.tree.initrd;
+        let inode = match file {
+            Ok(inode) => inode.clone(),
+            Err(file) => {
+                // It never changes, so a copy is as good as the file, shared or not.
+                let data = initrd.contents(file);
+                let data = data.get(usize::try_from(offset).unwrap_or(usize::MAX)..);
+                let data = data.unwrap_or_default();
+                return self.with_memory(|memory, system| {
+                    memory.map_file(system, hint, length, protection, flags, data)
+                });
+            }
+        };
+        // A copy of what it holds now.
+        self.system.reserve(RESERVE)?;
+        let (memory, system) = (&mut self.memory, &mut self.system);
+        let contents = inode.contents().ok_or(Errno::NODEV)?.borrow();
+        let start = memory.map(system, hint, length, Protection::READ_WRITE, flags)?;
+        let there = contents.size().saturating_sub(offset).min(length);
+        contents.read(initrd, offset, user::bytes_mut(start, there)?);
+        memory.protect(system, start, length, protection)?;
+        Ok(start)
     }
 
     pub(super) fn mprotect(&mut self, start: u64, length: u64, protection: u64) -> Result {
@@ -69,10 +91,11 @@ impl<S: System> Kos<'_, S> {
     /// # Errors
     /// A sentence for the log.
     pub fn interpreter(&mut self, path: &[u8]) -> core::result::Result<Interpreter, &'static str> {
-        let place = self.initrd.walk(&[], path, true);
-        let node = place.and_then(|place| place.node(&self.initrd));
-        let node = node.map_err(|_| "the dynamic linker of the program is not in its image")?;
-        let file = self.initrd.data(node);
+        let node = self.tree.find(&self.tree.root(), path, true, &self.files);
+        let Ok(Node::Archive(node)) = node else {
+            return Err("the dynamic linker of the program is not in its image");
+        };
+        let file = self.tree.initrd.data(node);
         let elf = Elf::object(file).ok().filter(Elf::can_move);
         let elf = elf.ok_or("the dynamic linker of the program cannot be loaded")?;
         let base = self.load(file, &elf);

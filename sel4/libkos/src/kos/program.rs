@@ -3,6 +3,7 @@
 use super::{Kos, PID};
 use crate::errno::{Errno, Result};
 use crate::fd::FD_MAX;
+use crate::proc::{HOSTNAME, RELEASE};
 use crate::system::System;
 use crate::user;
 use koskit_spec::info::Info;
@@ -63,7 +64,7 @@ impl<S: System> Kos<'_, S> {
     }
 
     /// What a clock shows, in nanoseconds.
-    fn now(&self, clock: u64) -> Result {
+    pub(super) fn now(&self, clock: u64) -> Result {
         let hz = self.info.timer_hz.max(1);
         let ns = |ticks: u64| ticks / hz * NS + ticks % hz * NS / hz;
         let ticks = self.system.ticks();
@@ -94,20 +95,11 @@ impl<S: System> Kos<'_, S> {
 
     /// Lets others of the same priority run until a clock shows a time. There is no timer to
     /// be woken by yet, so threads of lower priority do not run meanwhile.
-    fn sleep(&mut self, clock: u64, until: u64) -> Result {
+    pub(super) fn sleep(&mut self, clock: u64, until: u64) -> Result {
         while self.now(clock)? < until {
             self.system.pause();
         }
         Ok(0)
-    }
-
-    /// Waits for as long as a call's timeout says; for ever where it has none.
-    pub(super) fn wait(&mut self, timeout: u64) -> Result {
-        let until = match timeout {
-            0 => u64::MAX,
-            _ => self.now(1)?.saturating_add(duration(timeout)?),
-        };
-        self.sleep(1, until)
     }
 
     /// There is one thread: nobody waits who could be woken, and nobody wakes who waits.
@@ -352,7 +344,7 @@ impl<S: System> Kos<'_, S> {
     pub(super) fn uname(into: u64) -> Result {
         const FIELD: usize = 65;
         let fields: [&[u8]; 6] =
-            [b"Linux", b"kos", b"6.1.0-koskit", b"#1 seL4", b"aarch64", b"(none)"];
+            [b"Linux", HOSTNAME.as_bytes(), RELEASE.as_bytes(), b"#1 seL4", b"aarch64", b"(none)"];
         let out = user::bytes_mut(into, (FIELD * fields.len()) as u64)?;
         out.fill(0);
         for (place, field) in out.chunks_exact_mut(FIELD).zip(fields) {
@@ -372,7 +364,7 @@ impl<S: System> Kos<'_, S> {
 }
 
 /// A time that a call gives as seconds and nanoseconds, in nanoseconds.
-fn duration(address: u64) -> Result {
+pub(super) fn duration(address: u64) -> Result {
     let [seconds, nanoseconds] = user::words(address)?;
     if (seconds as i64) < 0 || nanoseconds >= NS {
         return Err(Errno::INVAL);
