@@ -89,3 +89,8 @@ fn compare(name: &str) {
 fn files_change_as_under_linux() {
     compare("tree");
 }
+
+#[test]
+fn pipes_sockets_counters_and_polling_work_as_under_linux() {
+    compare("ends");
+}

@@ -115,10 +115,10 @@ impl<S: System> Kos<'_, S> {
         self.prepare()?;
         self.system.reserve(RESERVE + self.names.cost())?;
         let address = Address::read(address, length, socket.family)?;
-        if *socket.own.borrow() != Address::None {
-            return Err(Errno::INVAL);
-        }
+        let bound = *socket.own.borrow() != Address::None;
         match address {
+            // That the name is taken is noticed before.
+            _ if bound && !matches!(address, Address::Path(_)) => Err(Errno::INVAL),
             Address::None if socket.family == family::UNIX => self.name(&socket),
             Address::None => Err(Errno::AFNOSUPPORT),
             Address::Abstract(_) => {
@@ -131,6 +131,9 @@ impl<S: System> Kos<'_, S> {
                 let place = self.place(super::files::AT_FDCWD as u64, path, false)?;
                 if place.node.is_some() || place.last != Last::Name {
                     return Err(Errno::ADDRINUSE);
+                }
+                if bound {
+                    return Err(Errno::INVAL);
                 }
                 let mode = S_IFSOCK | 0o777 & !self.tree.umask;
                 let inode = self.tree.create(&place, mode, (0, 0), Body::Special)?;
@@ -507,7 +510,7 @@ impl<S: System> Kos<'_, S> {
         let received = self.take(&open, &socket, &mut [into], flags)?;
         let answer = answer(&received, flags);
         if name != 0 && socket.kind != Kind::Stream {
-            received.from.tell(socket.family, name, size)?;
+            tell_sender(&socket, &received.from, name, size)?;
         }
         for open in received.files {
             self.let_go(open);
@@ -527,7 +530,7 @@ impl<S: System> Kos<'_, S> {
         let received = self.take(&open, &socket, &mut list, flags)?;
         let answer = answer(&received, flags);
         if name != 0 && socket.kind != Kind::Stream {
-            received.from.tell(socket.family, name, header + 8)?;
+            tell_sender(&socket, &received.from, name, header + 8)?;
         } else {
             user::bytes_mut(header + 8, 4)?.fill(0);
         }
@@ -767,6 +770,10 @@ impl<S: System> Kos<'_, S> {
 
 /// Family and kind, as `socket` is told them.
 fn parse_kind(domain: u64, kind: u64, protocol: u64) -> Result<(u16, Kind)> {
+    const KINDS: u64 = 0xf;
+    if kind & !KINDS != 0 {
+        return Err(Errno::INVAL);
+    }
     let domain = match u16::try_from(domain) {
         Ok(domain @ (family::UNIX | family::INET | family::INET6)) => domain,
         _ => return Err(Errno::AFNOSUPPORT),
@@ -795,6 +802,15 @@ fn parse_kind(domain: u64, kind: u64, protocol: u64) -> Result<(u16, Kind)> {
 /// ENETUNREACH.
 fn reachable(host: Host) -> Result<Host> {
     if host.is_here() { Ok(host) } else { Err(Errno::NETUNREACH) }
+}
+
+/// Writes who sent something; who has no name, has no family either.
+fn tell_sender(socket: &Socket, from: &Address, into: u64, length: u64) -> Result<()> {
+    if *from == Address::None {
+        user::bytes_mut(length, 4)?.fill(0);
+        return Ok(());
+    }
+    from.tell(socket.family, into, length)
 }
 
 /// What a call gives that received something.

@@ -409,8 +409,8 @@ impl Socket {
     pub fn waiting(&self) -> usize {
         let inbox = self.inbox.borrow();
         match self.kind {
-            Kind::Stream => inbox.bytes.length(),
-            _ => inbox.messages.front().map_or(0, |message| message.length),
+            Kind::Stream | Kind::Packets => inbox.bytes.length(),
+            Kind::Datagram => inbox.messages.front().map_or(0, |message| message.length),
         }
     }
 
