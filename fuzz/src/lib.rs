@@ -7,16 +7,18 @@
 mod answers;
 mod language;
 mod store;
+mod wire;
 
 pub use answers::answers;
 pub use language::{dockerfile, dockerignore, expansion};
 pub use store::{graph, image, layer};
+pub use wire::wire;
 
 /// A reader with what it must hold.
 pub type Target = fn(&[u8]);
 
 /// All of them by name, which is also that of their corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("dockerfile", dockerfile),
     ("expansion", expansion),
     ("dockerignore", dockerignore),
@@ -24,4 +26,5 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("image", image),
     ("graph", graph),
     ("answers", answers),
+    ("wire", wire),
 ];

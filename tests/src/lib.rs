@@ -136,11 +136,11 @@ pub struct Ran {
     /// How it ended.
     pub ended: Ended,
     /// What each container wrote to its standard output; the first is container 1.
-    pub stdout: BTreeMap<u8, String>,
+    pub stdout: BTreeMap<u32, String>,
     /// What each container wrote to its standard error.
-    pub stderr: BTreeMap<u8, String>,
+    pub stderr: BTreeMap<u32, String>,
     /// The lines for people, of the machine (0) and of the containers.
-    pub log: Vec<(u8, String)>,
+    pub log: Vec<(u32, String)>,
     /// What happened, in the form of the lines of [`koskit_machine::Event`].
     pub events: Vec<String>,
 }
@@ -185,11 +185,11 @@ pub fn boot(containers: &[Container], options: &Options) -> Result<Ran, Error> {
     Ok(Ran { ended, stdout: texts(stdout), stderr: texts(stderr), log, events })
 }
 
-fn append(streams: &mut BTreeMap<u8, Vec<u8>>, container: u8, bytes: &[u8]) {
+fn append(streams: &mut BTreeMap<u32, Vec<u8>>, container: u32, bytes: &[u8]) {
     streams.entry(container).or_default().extend(bytes);
 }
 
-fn texts(streams: BTreeMap<u8, Vec<u8>>) -> BTreeMap<u8, String> {
+fn texts(streams: BTreeMap<u32, Vec<u8>>) -> BTreeMap<u32, String> {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     streams.into_iter().map(|(number, bytes)| (number, text(bytes))).collect()
 }

@@ -121,7 +121,7 @@ fn start(debug_kernel: bool) -> mpsc::Receiver<Said> {
     thread::spawn(move || {
         let platform = Platform::open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
         // Time that is counted in instructions passes the same way in every run.
-        let options = Options { icount: true, debug_kernel };
+        let options = Options { icount: true, debug_kernel, ..Options::default() };
         let mut pending = Vec::new();
         let ended = boot(&platform, &[], &options, &mut |said| match said {
             Message::Output { bytes, .. } => {

@@ -4,7 +4,7 @@
 //! copying: read-only pages of programs and initrds are the archive's own pages.
 //!
 //! ```text
-//! page 0     magic "KOSboot1", size u64, count u32, 0 u32, seed 32 bytes, epoch_ns u64,
+//! page 0     magic "KOSboot1", size u64, count u32, memory u32, seed 32 bytes, epoch_ns u64,
 //!            then `count` entries of 48 bytes: kind u32, container u32, offset u64, size u64,
 //!            program u32, initrd u32, 16 bytes reserved
 //! page 1…    the entries' bytes, each at a page boundary, in order, with zeroes between
@@ -98,6 +98,8 @@ pub struct Archive<'a> {
     pub seed: [u8; 32],
     /// Nanoseconds from 1970 to the machine's start.
     pub epoch_ns: u64,
+    /// MiB of memory that the root server shall use at most; 0 is all that there is.
+    pub memory: u32,
 }
 
 impl<'a> Archive<'a> {
@@ -114,8 +116,13 @@ impl<'a> Archive<'a> {
                 && (PAGE..=SIZE_MAX).contains(&size)
                 && count <= ENTRIES_MAX;
             let entries = page.get(HEADER..HEADER + count.min(ENTRIES_MAX) * ENTRY)?;
-            let archive =
-                Self { entries, size, seed: take(page, 24)?, epoch_ns: u64_at(page, 56)? };
+            let archive = Self {
+                entries,
+                size,
+                seed: take(page, 24)?,
+                epoch_ns: u64_at(page, 56)?,
+                memory: u32_at(page, 20)?,
+            };
             good.then_some(archive)
         };
         let archive = header().ok_or(ArchiveError::Header)?;
@@ -169,6 +176,8 @@ impl<'a> Archive<'a> {
 #[cfg(feature = "alloc")]
 #[derive(Default)]
 pub struct Builder {
+    /// [`Archive::memory`]
+    pub memory: u32,
     entries: alloc::vec::Vec<(Entry, alloc::vec::Vec<u8>)>,
     size: u64,
 }
@@ -215,6 +224,7 @@ impl Builder {
         out[..8].copy_from_slice(&MAGIC);
         out[8..16].copy_from_slice(&size.to_le_bytes());
         out[16..20].copy_from_slice(&(self.entries.len() as u32).to_le_bytes());
+        out[20..24].copy_from_slice(&self.memory.to_le_bytes());
         out[24..56].copy_from_slice(&seed);
         out[56..64].copy_from_slice(&epoch_ns.to_le_bytes());
         for (index, (entry, bytes)) in self.entries.iter().enumerate() {
@@ -239,13 +249,14 @@ mod tests {
 
     #[test]
     fn an_archive_is_read_as_it_was_written() {
-        let mut builder = Builder::default();
+        let mut builder = Builder { memory: 256, ..Builder::default() };
         let program = builder.add(Kind::Program, vec![1; 5000]);
         let initrd = builder.add(Kind::Initrd, vec![2; 1]);
         builder.add_container(Kind::Container, vec![3; 9], program, initrd);
         let bytes = builder.finish([7; 32], 42).unwrap();
         let archive = Archive::from_page(&bytes[..4096]).unwrap();
         assert_eq!((archive.len(), archive.size, archive.seed), (3, bytes.len() as u64, [7; 32]));
+        assert_eq!((archive.memory, archive.epoch_ns), (256, 42));
         let container = archive.find(Kind::Container).unwrap();
         assert_eq!((container.program, container.initrd, container.size), (program, initrd, 9));
         assert_eq!(bytes[container.offset as usize], 3);

@@ -108,6 +108,12 @@ pub mod request {
     pub const WRITE: u64 = 0x10;
     /// MR0: exit status (0 to 255). There is no reply: the container is gone.
     pub const EXIT: u64 = 0x11;
+    /// MR0: most bytes, at most [`READ_MAX`]. Waits until standard input has some. Reply MR0: how
+    /// many, 0 at its end, then the bytes, eight to a register. EAGAIN (11) where another thread
+    /// of the container waits already.
+    pub const READ: u64 = 0x13;
+    /// Most bytes of one READ: 118 message registers.
+    pub const READ_MAX: usize = 118 * 8;
     /// Most bytes of one WRITE: 118 message registers.
     pub const WRITE_MAX: usize = 118 * 8;
 }

@@ -1,4 +1,4 @@
-//! What happens on a machine, told by the root server on the stream [`crate::Kind::Event`]:
+//! What happens on a machine, told by the root server in frames of [`crate::Kind::Event`]:
 //! one line of text each, `name key=value …`, so that a person reading the raw console can
 //! follow it. A text (`reason`, `what`) is the last value and goes to the end of the line.
 //!
@@ -22,15 +22,15 @@ pub enum Event<'a> {
     },
     /// A container was refused; nothing of it was created.
     Refused {
-        /// Its number, from 1.
-        container: u8,
+        /// Its number.
+        container: u32,
         /// Why, as the end of a sentence.
         reason: &'a str,
     },
     /// A container's first thread was started.
     Started {
         /// Its number.
-        container: u8,
+        container: u32,
         /// Bytes left to other containers.
         free: u64,
         /// Ticks when its creation began.
@@ -41,7 +41,7 @@ pub enum Event<'a> {
     /// A container ended by itself.
     Exited {
         /// Its number.
-        container: u8,
+        container: u32,
         /// Its exit status, 0 to 255.
         status: u8,
         /// Ticks when it said so.
@@ -50,7 +50,7 @@ pub enum Event<'a> {
     /// A container was ended because of a fault. Registers follow on its log stream.
     Faulted {
         /// Its number.
-        container: u8,
+        container: u32,
         /// The fault and its address, as a sentence.
         what: &'a str,
     },
@@ -58,13 +58,78 @@ pub enum Event<'a> {
     /// containers came and went in the meantime.
     Removed {
         /// Its number.
-        container: u8,
+        container: u32,
         /// Bytes that were free or had by other containers before it was created.
         before: u64,
         /// Bytes that are free or had by other containers now.
         after: u64,
     },
-    /// The last container has ended; nothing happens on this machine any more.
+    /// A container waits for its standard input; [`crate::Request::Input`] answers.
+    Asks {
+        /// Its number.
+        container: u32,
+        /// Most bytes that it takes.
+        most: u32,
+    },
+    /// The answer to [`crate::Request::Hello`].
+    Hello {
+        /// The request's tag.
+        tag: u32,
+        /// The root server's version.
+        version: u32,
+    },
+    /// What was asked for was done.
+    Done {
+        /// The request's tag.
+        tag: u32,
+    },
+    /// What was asked for was not done, and nothing has changed.
+    Failed {
+        /// The request's tag; 0 where what came was no request.
+        tag: u32,
+        /// Why, as a sentence.
+        reason: &'a str,
+    },
+    /// The answer to [`crate::Request::Have`].
+    Blob {
+        /// The request's tag.
+        tag: u32,
+        /// 1 where the machine has all of it, else 0.
+        held: u32,
+    },
+    /// The answer to [`crate::Request::Memory`].
+    Memory {
+        /// The request's tag.
+        tag: u32,
+        /// Bytes that containers could get if there were none, and no blobs.
+        total: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes of the largest untyped that a container could get.
+        largest: u64,
+    },
+    /// A part of the answer to [`crate::Request::List`].
+    Running {
+        /// The request's tag.
+        tag: u32,
+        /// A container's number.
+        container: u32,
+    },
+    /// The answer to [`crate::Request::Stats`].
+    Stats {
+        /// The request's tag.
+        tag: u32,
+        /// Bytes of the container's untyped.
+        memory: u64,
+        /// Requests that it has made of the root server.
+        requests: u64,
+        /// Bytes that it has written to its streams.
+        written: u64,
+        /// Bytes that it has read from its standard input.
+        read: u64,
+    },
+    /// The last container of a machine that was booted with containers has ended; nothing happens
+    /// on this machine any more.
     End {
         /// What the machine ends with: the last container's status that was not 0, or 0.
         status: u8,
@@ -77,6 +142,8 @@ pub enum Event<'a> {
 
 /// Exit status of a container that was ended because of a fault: 128 + SIGSEGV.
 pub const STATUS_FAULTED: u8 = 139;
+/// Exit status of a container that was killed: 128 + SIGKILL.
+pub const STATUS_KILLED: u8 = 137;
 /// Exit status of a container that was refused: docker's "the container could not be run".
 pub const STATUS_REFUSED: u8 = 125;
 
@@ -101,6 +168,21 @@ impl fmt::Display for Event<'_> {
             Self::Removed { container, before, after } => {
                 write!(f, "removed container={container} before={before} after={after}")
             }
+            Self::Asks { container, most } => write!(f, "asks container={container} most={most}"),
+            Self::Hello { tag, version } => write!(f, "hello tag={tag} version={version}"),
+            Self::Done { tag } => write!(f, "done tag={tag}"),
+            Self::Failed { tag, reason } => write!(f, "failed tag={tag} reason={reason}"),
+            Self::Blob { tag, held } => write!(f, "blob tag={tag} held={held}"),
+            Self::Memory { tag, total, free, largest } => {
+                write!(f, "memory tag={tag} total={total} free={free} largest={largest}")
+            }
+            Self::Running { tag, container } => {
+                write!(f, "running tag={tag} container={container}")
+            }
+            Self::Stats { tag, memory, requests, written, read } => write!(
+                f,
+                "stats tag={tag} memory={memory} requests={requests} written={written} read={read}"
+            ),
             Self::End { status, before, after } => {
                 write!(f, "end status={status} before={before} after={after}")
             }
@@ -142,6 +224,39 @@ impl<'a> Event<'a> {
                 container: number(&mut rest, "container")?,
                 before: number(&mut rest, "before")?,
                 after: number(&mut rest, "after")?,
+            },
+            "asks" => Self::Asks {
+                container: number(&mut rest, "container")?,
+                most: number(&mut rest, "most")?,
+            },
+            "hello" => Self::Hello {
+                tag: number(&mut rest, "tag")?,
+                version: number(&mut rest, "version")?,
+            },
+            "done" => Self::Done { tag: number(&mut rest, "tag")? },
+            "failed" => {
+                let tag = number(&mut rest, "tag")?;
+                Self::Failed { tag, reason: text(&mut rest, "reason")? }
+            }
+            "blob" => {
+                Self::Blob { tag: number(&mut rest, "tag")?, held: number(&mut rest, "held")? }
+            }
+            "memory" => Self::Memory {
+                tag: number(&mut rest, "tag")?,
+                total: number(&mut rest, "total")?,
+                free: number(&mut rest, "free")?,
+                largest: number(&mut rest, "largest")?,
+            },
+            "running" => Self::Running {
+                tag: number(&mut rest, "tag")?,
+                container: number(&mut rest, "container")?,
+            },
+            "stats" => Self::Stats {
+                tag: number(&mut rest, "tag")?,
+                memory: number(&mut rest, "memory")?,
+                requests: number(&mut rest, "requests")?,
+                written: number(&mut rest, "written")?,
+                read: number(&mut rest, "read")?,
             },
             "end" => Self::End {
                 status: number(&mut rest, "status")?,
@@ -186,6 +301,14 @@ mod tests {
             Event::Exited { container: 2, status: 255, ticks: 7 },
             Event::Faulted { container: 3, what: "it read address 0x0" },
             Event::Removed { container: 3, before: 9, after: 9 },
+            Event::Asks { container: 70_000, most: 944 },
+            Event::Hello { tag: 1, version: 2 },
+            Event::Done { tag: u32::MAX },
+            Event::Failed { tag: 0, reason: "what came was no request" },
+            Event::Blob { tag: 1, held: 1 },
+            Event::Memory { tag: 2, total: 3, free: 2, largest: 1 },
+            Event::Running { tag: 4, container: 5 },
+            Event::Stats { tag: 4, memory: 1 << 20, requests: 3, written: 2, read: 1 },
             Event::End { status: 1, before: 10, after: 10 },
         ];
         for event in all {

@@ -67,8 +67,11 @@ fn try_run(arguments: &Arguments) -> Result<u8> {
         program: bundle.program,
         initrd: bundle.initrd,
     };
-    let options =
-        koskit_machine::Options { icount: arguments.icount, debug_kernel: arguments.debug_kernel };
+    let options = koskit_machine::Options {
+        icount: arguments.icount,
+        debug_kernel: arguments.debug_kernel,
+        ..Default::default()
+    };
     let ended = boot(&platform, &[container], &options, &mut |message| listener.hear(message))?;
     match listener.closed {
         Some(closed) => Err(closed.into()),

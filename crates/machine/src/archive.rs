@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub seed: [u8; 32],
     /// Nanoseconds since 1970.
     pub epoch_ns: u64,
+    /// MiB that the machine may use; 0 is all.
+    pub memory: u32,
 }
 
 /// The archive's bytes.
@@ -42,6 +44,7 @@ pub(crate) fn assemble(
     builder.add(Kind::RootServer, platform.read(Platform::ROOT_SERVER)?);
     builder.add(Kind::Libkos, platform.libkos()?);
     add(&mut builder, containers);
+    builder.memory = world.memory;
     builder.finish(world.seed, world.epoch_ns).map_err(Error::Archive)
 }
 

@@ -1,15 +1,14 @@
 //! One run of a machine.
 
 use crate::archive::{self, Container, World};
-use crate::console::{Console, Message};
+use crate::console::Message;
 use crate::error::Error;
+use crate::line::Line;
+use crate::listener::{Listener, PATIENCE};
 use crate::qemu::{Qemu, Streams};
 use crate::{Event, Platform};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::Read;
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use koskit_wire::Request;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How a machine is run.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +20,8 @@ pub struct Options {
     pub icount: bool,
     /// Boots the kernel that checks itself and prints what it does.
     pub debug_kernel: bool,
+    /// MiB of memory that the machine may use at most; 0 is the 1024 that its kernel manages.
+    pub memory: u32,
 }
 
 /// A machine that ran until its last container had ended.
@@ -60,9 +61,6 @@ pub struct ContainerTimes {
     pub exited: u64,
 }
 
-/// How long a machine may take until its root server speaks. A quiet host needs a tenth of a
-/// second; a loaded one may need many.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// 2024-01-01 in nanoseconds since 1970.
 const FIXED_EPOCH: u64 = 1_704_067_200_000_000_000;
 
@@ -78,32 +76,62 @@ pub fn boot(
     options: &Options,
     message: &mut dyn FnMut(Message<'_>),
 ) -> Result<Ended, Error> {
+    let (qemu, streams) = start(platform, containers, options)?;
+    let line = Line::new(&streams)?;
+    let mut listener = Listener::new(streams);
+    let mut run = Run { timeline: Timeline::default(), ended: None };
+    run.timeline.containers.resize(containers.len(), ContainerTimes::default());
+    let deadline = Instant::now() + PATIENCE;
+    let ended = loop {
+        let deadline = (run.timeline.hz == 0).then_some(deadline);
+        let mut asks = Vec::new();
+        let heard = listener.hear(deadline, &mut |said| {
+            if let Message::Event(event) = said {
+                run.note(event);
+                if let Event::Asks { container, .. } = event {
+                    asks.push(container);
+                }
+            }
+            message(said);
+        });
+        if let Some(ended) = run.ended {
+            break ended;
+        }
+        heard?;
+        for container in asks {
+            // There is no standard input: they get its end.
+            line.send(0, &Request::Input { container, bytes: b"" })?;
+        }
+    };
+    qemu.quit()?;
+    Ok(ended)
+}
+
+/// Starts QEMU with a boot archive of these containers.
+pub(crate) fn start(
+    platform: &Platform,
+    containers: &[Container],
+    options: &Options,
+) -> Result<(Qemu, Streams), Error> {
     let kernel =
         if options.debug_kernel { Platform::KERNEL_DEBUG } else { Platform::KERNEL_RELEASE };
     let bytes = archive::assemble(platform, kernel, containers, world(options)?)?;
     let file = archive::nameless(&bytes)?;
     drop(bytes);
-    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-    let loader = platform.path(Platform::LOADER);
-    let (qemu, streams) = Qemu::start(&loader, &PathBuf::from(path), options.icount)?;
-    let mut run = Run { timeline: Timeline::default(), ended: None };
-    run.timeline.containers.resize(containers.len(), ContainerTimes::default());
-    let ended = run.listen(streams, message)?;
-    qemu.quit()?;
-    Ok(ended)
+    Qemu::start(&platform.path(Platform::LOADER), file, options.icount)
 }
 
 fn world(options: &Options) -> Result<World, Error> {
-    let mut seed = [0; 32];
+    let (mut seed, memory) = ([0; 32], options.memory);
     if options.icount {
-        return Ok(World { seed, epoch_ns: FIXED_EPOCH });
+        return Ok(World { seed, epoch_ns: FIXED_EPOCH, memory });
     }
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| Error::Host { what: "get random numbers", source: error.into() })?;
     let epoch_ns = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0));
-    Ok(World { seed, epoch_ns })
+    Ok(World { seed, epoch_ns, memory })
 }
 
 /// What is known of a run so far.
@@ -113,58 +141,10 @@ struct Run {
 }
 
 impl Run {
-    fn listen(
-        mut self,
-        mut streams: Streams,
-        message: &mut dyn FnMut(Message<'_>),
-    ) -> Result<Ended, Error> {
-        let mut console = Console::default();
-        let mut buffer = vec![0; 64 << 10];
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = match self.timeline.hz {
-                0 => Some(deadline.saturating_duration_since(Instant::now())),
-                _ => None,
-            };
-            let wait = |source| Error::Host { what: "wait for the machine", source };
-            let ready = ready(&streams, left).map_err(wait)?;
-            let count = match ready {
-                Ready::Serial => streams.serial.read(&mut buffer).map_err(wait)?,
-                Ready::Complaints => {
-                    let count = streams.complaints.read(&mut buffer).map_err(wait)?;
-                    console.complaint(&buffer[..count]);
-                    continue;
-                }
-                Ready::Nothing => {
-                    let (seconds, tail) = (PATIENCE.as_secs(), console.tail());
-                    return Err(Error::Silent { seconds, tail });
-                }
-            };
-            if count == 0 {
-                // QEMU is gone; if it had a reason, it is still in the pipe.
-                let count = streams.complaints.read(&mut buffer).map_err(wait)?;
-                console.complaint(&buffer[..count]);
-                return Err(Error::Stopped(console.tail()));
-            }
-            console.push(&buffer[..count], &mut |said| {
-                if let Message::Event(event) = said {
-                    self.note(event);
-                }
-                message(said);
-            });
-            if let Some(ended) = self.ended {
-                return Ok(ended);
-            }
-            if console.halted() {
-                return Err(Error::Stopped(console.tail()));
-            }
-        }
-    }
-
     fn note(&mut self, event: Event<'_>) {
         let timeline = &mut self.timeline;
-        let mut of = |container: u8, change: &dyn Fn(&mut ContainerTimes)| {
-            let index = usize::from(container).wrapping_sub(1);
+        let mut of = |container: u32, change: &dyn Fn(&mut ContainerTimes)| {
+            let index = (container as usize).wrapping_sub(1);
             timeline.containers.get_mut(index).into_iter().for_each(change);
         };
         match event {
@@ -181,40 +161,7 @@ impl Run {
                 let timeline = std::mem::take(timeline);
                 self.ended = Some(Ended { status, before, after, timeline });
             }
-            Event::Refused { .. } | Event::Faulted { .. } | Event::Removed { .. } => {}
+            _ => {}
         }
     }
-}
-
-/// What can be read without waiting.
-#[derive(PartialEq, Eq)]
-enum Ready {
-    /// The serial line, or it has ended.
-    Serial,
-    /// QEMU's complaints alone.
-    Complaints,
-    /// Nothing, in all the time that was left.
-    Nothing,
-}
-
-fn ready(streams: &Streams, left: Option<Duration>) -> std::io::Result<Ready> {
-    let mut fds = [
-        PollFd::new(&streams.serial, PollFlags::IN),
-        PollFd::new(&streams.complaints, PollFlags::IN),
-    ];
-    let left = left.map(|left| Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    });
-    while let Err(error) = poll(&mut fds, left.as_ref()) {
-        if error != rustix::io::Errno::INTR {
-            return Err(error.into());
-        }
-    }
-    let [serial, complaints] = fds.each_ref().map(|fd| !fd.revents().is_empty());
-    Ok(match (serial, complaints) {
-        (true, _) => Ready::Serial,
-        (false, true) => Ready::Complaints,
-        (false, false) => Ready::Nothing,
-    })
 }

@@ -1,7 +1,7 @@
 //! The machine's serial line, taken apart.
 
 use crate::error::Tail;
-use koskit_wire::{Decoder, Event, Kind, Stream};
+use koskit_wire::{Decoder, Event, Frame, Kind, Piece};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What a machine says.
@@ -9,22 +9,22 @@ use std::collections::{BTreeMap, VecDeque};
 pub enum Message<'a> {
     /// A container wrote to its standard output.
     Output {
-        /// Its number, from 1.
-        container: u8,
+        /// Its number.
+        container: u32,
         /// Exactly its bytes.
         bytes: &'a [u8],
     },
     /// A container wrote to its standard error.
     Error {
         /// Its number.
-        container: u8,
+        container: u32,
         /// Exactly its bytes.
         bytes: &'a [u8],
     },
     /// A line for people, without control characters.
     Log {
         /// The container that it is about; 0: the machine.
-        container: u8,
+        container: u32,
         /// The line, without its end.
         line: &'a str,
     },
@@ -32,7 +32,7 @@ pub enum Message<'a> {
     Event(Event<'a>),
 }
 
-/// Longest line of the log and of an event in bytes; longer ones are broken.
+/// Longest line of the log in bytes; longer ones are broken.
 const LINE_MAX: usize = 1024;
 /// How many lines an error quotes.
 const TAIL: usize = 12;
@@ -42,31 +42,45 @@ const TAIL: usize = 12;
 pub(crate) struct Console {
     decoder: Decoder,
     /// Per container, what has come of a line of its log.
-    log: BTreeMap<u8, Vec<u8>>,
-    event: Vec<u8>,
+    log: BTreeMap<u32, Vec<u8>>,
     tail: VecDeque<String>,
 }
 
 impl Console {
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8], message: &mut dyn FnMut(Message<'_>)) {
-        let Self { decoder, log, event, tail } = self;
-        decoder.push(bytes, |Stream { container, kind }, bytes| match kind {
-            Kind::Output => message(Message::Output { container, bytes }),
-            Kind::Error => message(Message::Error { container, bytes }),
-            Kind::Log => split(log.entry(container).or_default(), bytes, &mut |line| {
+        let Self { decoder, log, tail } = self;
+        let mut lines = |container: u32, bytes: &[u8], message: &mut dyn FnMut(Message<'_>)| {
+            split(log.entry(container).or_default(), bytes, &mut |line| {
                 let line = &clean(line);
                 keep(tail, line);
                 message(Message::Log { container, line });
-            }),
-            Kind::Event => split(event, bytes, &mut |line| {
-                let line = &clean(line);
+            });
+        };
+        decoder.push(bytes, |piece| match piece {
+            Piece::Frame(Frame { kind: Kind::Output, number: container, payload: bytes }) => {
+                message(Message::Output { container, bytes });
+            }
+            Piece::Frame(Frame { kind: Kind::Error, number: container, payload: bytes }) => {
+                message(Message::Error { container, bytes });
+            }
+            Piece::Frame(Frame { kind: Kind::Log, number, payload }) => {
+                lines(number, payload, message);
+            }
+            Piece::Frame(Frame { kind: Kind::Event, payload, .. }) => {
+                let line = &clean(payload);
                 match Event::parse(line) {
                     Some(event) => message(Message::Event(event)),
                     // A newer root server may tell more than we know of.
                     None => message(Message::Log { container: 0, line }),
                 }
-            }),
+            }
+            // Whoever knows of no frames: loader and kernel.
+            Piece::Text(bytes) => lines(0, bytes, message),
+            Piece::Frame(Frame { kind: Kind::Request, .. }) | Piece::Damaged => {
+                let line = "a frame on the machine's line was damaged";
+                message(Message::Log { container: 0, line });
+            }
         });
     }
 
@@ -125,15 +139,13 @@ fn clean(line: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use koskit_wire::Encoder;
+    use koskit_wire::encode;
 
-    const LOG: Stream = Stream { container: 0, kind: Kind::Log };
-
-    /// What comes out where these pieces are sent, and the serial line arrives byte by byte.
-    fn messages(pieces: &[(Stream, &[u8])]) -> Vec<String> {
-        let (mut encoder, mut line) = (Encoder::default(), Vec::new());
-        for (stream, bytes) in pieces {
-            encoder.write(*stream, bytes, |byte| line.push(byte));
+    /// What comes out where these frames are sent, and the serial line arrives byte by byte.
+    fn messages(frames: &[(Kind, u32, &[u8])]) -> Vec<String> {
+        let mut line = Vec::new();
+        for (kind, number, payload) in frames {
+            encode(*kind, *number, &[payload], |byte| line.push(byte));
         }
         let (mut console, mut got) = (Console::default(), Vec::new());
         for byte in line {
@@ -144,8 +156,8 @@ mod tests {
 
     #[test]
     fn lines_of_different_containers_do_not_mix() {
-        let of = |container| Stream { container, kind: Kind::Log };
-        let got = messages(&[(of(1), b"on"), (of(2), b"two\n"), (of(1), b"e\r\n")]);
+        let log = |container, text: &'static str| (Kind::Log, container, text.as_bytes());
+        let got = messages(&[log(1, "on"), log(2, "two\n"), log(1, "e\r\n")]);
         assert_eq!(
             got,
             [r#"Log { container: 2, line: "two" }"#, r#"Log { container: 1, line: "one" }"#]
@@ -154,8 +166,8 @@ mod tests {
 
     #[test]
     fn events_are_told_and_unknown_ones_are_logged() {
-        let events = Stream { container: 0, kind: Kind::Event };
-        let got = messages(&[(events, b"end status=3 before=1 after=1\nparty at=nine\n")]);
+        let event = |line: &'static str| (Kind::Event, 0, line.as_bytes());
+        let got = messages(&[event("end status=3 before=1 after=1"), event("party at=nine")]);
         assert_eq!(
             got,
             [
@@ -169,7 +181,7 @@ mod tests {
     fn an_endless_line_is_broken_and_a_terminal_is_safe_from_it() {
         let mut bytes = vec![b'x'; 3000];
         bytes[0] = 0x1b;
-        let got = messages(&[(LOG, &bytes)]);
+        let got = messages(&[(Kind::Log, 0, &bytes)]);
         assert_eq!(got.len(), 2);
         assert!(got.iter().all(|line| !line.contains('\x1b') && line.len() < 1100));
     }

@@ -42,6 +42,16 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The root server speaks another version of the protocol.
+    #[error(
+        "the machine speaks version {theirs} of the protocol, but this koskit {ours}; run ./x build"
+    )]
+    Version {
+        /// Ours.
+        ours: u32,
+        /// The root server's.
+        theirs: u32,
+    },
     /// QEMU ended, or the machine stopped, with containers in it.
     #[error("the machine stopped before its containers ended{0}")]
     Stopped(Tail),

@@ -10,11 +10,14 @@
 //! 3. `qemu` starts QEMU. Its standard input is the socket of its control protocol (QMP), its
 //!    standard output is the machine's serial line, its standard error is its own complaints.
 //!    It dies with us, however we die.
-//! 4. `console` takes the serial line apart ([`koskit_wire`]) into a container's output, the
-//!    log for people, and events.
+//! 4. `listener` hears the machine, and `console` takes the serial line apart ([`koskit_wire`])
+//!    into a container's output, the log for people, and events. `line` is the other direction.
 //! 5. When the root server says that the last container has ended, QEMU is told to quit. The
 //!    guest has no way to end the machine by itself, since that would also be a way for every
 //!    container to reach the host (semihosting).
+//!
+//! A [`Machine`] (`live`) is booted without containers: they are created on request, from blobs
+//! that the host has put into its memory, until somebody ends it.
 //!
 //! Whatever comes from the machine is bounded here: lines are cut, output is passed on as it
 //! arrives.
@@ -23,6 +26,9 @@ mod archive;
 mod boot;
 mod console;
 mod error;
+mod line;
+mod listener;
+mod live;
 mod platform;
 mod qemu;
 
@@ -30,5 +36,10 @@ pub use archive::Container;
 pub use boot::{ContainerTimes, Ended, Options, Timeline, boot};
 pub use console::Message;
 pub use error::Error;
-pub use koskit_wire::{Event, STATUS_FAULTED, STATUS_REFUSED};
+pub use koskit_wire::{
+    Digest, Event, PAGE, Request, STATUS_FAULTED, STATUS_KILLED, STATUS_REFUSED,
+};
+pub use line::Line;
+pub use listener::Listener;
+pub use live::Machine;
 pub use platform::Platform;

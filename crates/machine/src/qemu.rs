@@ -1,18 +1,20 @@
 //! QEMU as a child process.
 //!
 //! Its three standard streams are all that connects us: standard input is a socket for its
-//! control protocol, standard output the machine's serial line, standard error complaints.
+//! control protocol, standard output one for the machine's serial line, in both directions, and
+//! standard error is for complaints.
 
 use crate::Error;
 use koskit_spec::archive;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = "qemu-system-aarch64";
@@ -25,12 +27,14 @@ const QUIT: Duration = Duration::from_secs(5);
 pub(crate) struct Qemu {
     child: Child,
     control: UnixStream,
+    /// What it reads before the machine begins.
+    archive: Option<File>,
 }
 
 /// What QEMU writes.
 pub(crate) struct Streams {
     /// The machine's serial line.
-    pub serial: ChildStdout,
+    pub serial: UnixStream,
     /// QEMU's own complaints.
     pub complaints: ChildStderr,
 }
@@ -39,23 +43,35 @@ impl Qemu {
     /// Starts a machine.
     ///
     /// It lives as long as the calling thread at most.
-    pub fn start(loader: &Path, archive: &Path, icount: bool) -> Result<(Self, Streams), Error> {
+    pub fn start(loader: &Path, archive: File, icount: bool) -> Result<(Self, Streams), Error> {
         let host = |what| move |source| Error::Host { what, source };
-        let (control, theirs) = UnixStream::pair().map_err(host("make a socket for QEMU"))?;
+        let pair = || UnixStream::pair().map_err(host("make a socket for QEMU"));
+        let (control, control_end) = pair()?;
+        let (serial, serial_end) = pair()?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), archive.as_raw_fd());
         let mut command = Command::new(PROGRAM);
         command
-            .args(arguments(loader, archive, icount))
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::piped())
+            .args(arguments(loader, Path::new(&path), icount))
+            .stdin(Stdio::from(OwnedFd::from(control_end)))
+            .stdout(Stdio::from(OwnedFd::from(serial_end)))
             .stderr(Stdio::piped());
         die_with_us(&mut command);
         let mut child = command.spawn().map_err(|source| match source.kind() {
             ErrorKind::NotFound => Error::NoQemu,
             _ => Error::Host { what: "start qemu-system-aarch64", source },
         })?;
-        let streams = child.stdout.take().zip(child.stderr.take());
-        let (serial, complaints) = streams.expect("both were asked for as pipes");
-        Ok((Self { child, control }, Streams { serial, complaints }))
+        let complaints = child.stderr.take().expect("it was asked for as a pipe");
+        Ok((Self { child, control, archive: Some(archive) }, Streams { serial, complaints }))
+    }
+
+    /// The machine has begun: the boot archive is in its memory.
+    pub fn begun(&mut self) {
+        self.archive = None;
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends the machine.
@@ -104,8 +120,10 @@ fn arguments(loader: &Path, archive: &Path, icount: bool) -> Vec<OsString> {
         // A guest that breaks into QEMU finds a process that cannot start another.
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-chardev",
+        "socket,id=line,fd=1",
         "-serial",
-        "file:/dev/stdout",
+        "chardev:line",
         "-chardev",
         "socket,id=control,fd=0",
         "-mon",

@@ -9,7 +9,7 @@
 //! This module only keeps the books; what is cut and joined is done by a [`Knife`].
 
 /// Most pieces at a time, cut ones included.
-pub const PIECES: usize = 512;
+pub const PIECES: usize = 8192;
 
 /// Makes in the kernel what the books say. Pieces are named by their index.
 pub trait Knife {
@@ -32,7 +32,9 @@ pub enum TakeError<E> {
     Kernel(E),
 }
 
+// Zeroes are `Nothing`, so that empty books take no bytes of an ELF file.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
 enum State {
     /// Not in use: this index names nothing.
     Nothing,
@@ -51,20 +53,28 @@ struct Piece {
 /// The books.
 pub struct Buddy {
     pieces: [Piece; PIECES],
+    /// From this index on all are [`State::Nothing`].
+    end: usize,
 }
 
 /// Books without any memory.
 impl Default for Buddy {
     fn default() -> Self {
-        Self { pieces: [Piece { bits: 0, state: State::Nothing }; PIECES] }
+        Self::new()
     }
 }
 
 impl Buddy {
+    /// Books without any memory.
+    pub const fn new() -> Self {
+        Self { pieces: [Piece { bits: 0, state: State::Nothing }; PIECES], end: 0 }
+    }
+
     /// Adds a free piece of 2^`bits` bytes; its index, unless there are too many.
     pub fn add(&mut self, bits: u32) -> Option<usize> {
         let index = self.pieces.iter().position(|piece| piece.state == State::Nothing)?;
         self.pieces[index] = Piece { bits, state: State::Free };
+        self.end = self.end.max(index + 1);
         Some(index)
     }
 
@@ -75,7 +85,7 @@ impl Buddy {
 
     /// Bytes of the largest piece that could be taken.
     pub fn largest(&self) -> u64 {
-        let all = 0..PIECES;
+        let all = 0..self.end;
         all.filter(|&index| self.is_free(index))
             .map(|i| 1 << self.pieces[i].bits)
             .max()
@@ -110,7 +120,7 @@ impl Buddy {
     }
 
     fn free_pieces(&self) -> impl Iterator<Item = (usize, &Piece)> {
-        self.pieces.iter().enumerate().filter(|(_, piece)| piece.state == State::Free)
+        self.pieces[..self.end].iter().enumerate().filter(|(_, piece)| piece.state == State::Free)
     }
 
     fn smallest(&self, bits: u32) -> Option<usize> {
@@ -129,7 +139,7 @@ impl Buddy {
 
     /// Makes one piece of at least 2^`bits` bytes whole again, the smallest, if there is one.
     fn join<K: Knife>(&mut self, bits: u32, knife: &mut K) -> Result<(), K::Error> {
-        let fitting = (0..PIECES).filter(|&i| self.pieces[i].bits >= bits && self.is_free(i));
+        let fitting = (0..self.end).filter(|&i| self.pieces[i].bits >= bits && self.is_free(i));
         let Some(whole) = fitting.min_by_key(|&i| self.pieces[i].bits) else { return Ok(()) };
         knife.join(whole)?;
         self.forget_halves(whole);

@@ -1,73 +1,141 @@
-//! The serial port, which all streams share ([`koskit_wire`]). A byte is written when the
-//! port can take it: who writes much waits, and so do all others, but nothing is lost.
+//! The serial port: what is said to the host and heard from it, as frames ([`koskit_wire`]). A
+//! byte is written when the port can take it: who writes much waits, and so do all others, but
+//! nothing is lost. Bytes that arrive are told by an interrupt.
 
 use core::fmt::{self, Write};
 use core::ptr;
-use koskit_wire::{Encoder, Event, Kind, Stream};
+use koskit_wire::{Event, Kind, encode};
 
 /// Where `window` maps the PL011's registers.
 pub const REGISTERS: u64 = 0x1000_0000;
+/// Number of its interrupt.
+pub const INTERRUPT: u64 = 33;
 
-/// The console. Its port must have been mapped before anything is written.
-pub struct Console {
-    encoder: Encoder,
-}
+/// Its data register.
+const DATA: u64 = 0;
+/// Its flag register: bit 4, nothing has arrived; bit 5, it can take no more.
+const FLAGS: u64 = 0x18;
+/// Its line control register: bit 4, bytes wait in queues; bits 5 and 6, they have 8 bits.
+const LINE: u64 = 0x2c;
+/// Its interrupt mask: bit 4, something has arrived; bit 6, and nothing has for a while.
+const MASK: u64 = 0x38;
+
+/// The console. Its port must have been mapped before anything is done with it.
+pub struct Console(());
 
 impl Console {
-    /// The console of a machine on which nothing has been written but the kernel's own log.
+    /// The console.
     pub fn new() -> Self {
-        Self { encoder: Encoder::default() }
+        Self(())
     }
 
-    /// A console that assumes nothing about what was written before.
-    pub fn after_panic() -> Self {
-        let mut console = Self::new();
-        // No stream has this number, so that the next write switches.
-        console.stream(0xff, Kind::Log).write(b"");
-        console
+    /// Has the port tell by its interrupt when bytes arrive.
+    pub fn listen(&mut self) {
+        write(LINE, 7 << 4);
+        write(MASK, 1 << 4 | 1 << 6);
+    }
+
+    /// Takes bytes that have arrived; none where there are none.
+    pub fn receive<'a>(&mut self, to: &'a mut [u8]) -> &'a [u8] {
+        let mut length = 0;
+        while length < to.len() && read(FLAGS) & 1 << 4 == 0 {
+            to[length] = read(DATA) as u8;
+            length += 1;
+        }
+        &to[..length]
     }
 
     /// Tells what happened.
     pub fn tell(&mut self, event: Event<'_>) {
-        let _ = writeln!(self.stream(0, Kind::Event), "{event}");
-        // A debugging kernel writes to the same port. Its text shall be the machine's log, and
-        // not the beginning of the next event's line.
-        self.stream(0, Kind::Log).write(b"");
+        let mut line = Text::default();
+        // What does not fit is cut off.
+        let _ = write!(line, "{event}");
+        self.send(Kind::Event, 0, line.as_str().as_bytes());
     }
 
-    /// A stream of a container; 0 is the machine.
-    pub fn stream(&mut self, container: u8, kind: Kind) -> Writer<'_> {
-        Writer { console: self, stream: Stream { container, kind } }
+    /// Sends a frame.
+    pub fn send(&mut self, kind: Kind, container: u32, bytes: &[u8]) {
+        encode(kind, container, &[bytes], put);
+    }
+
+    /// The log of a container, for people; 0 is the machine.
+    pub fn log(&mut self, container: u32) -> Log<'_> {
+        Log { console: self, container, text: Text::default() }
     }
 }
 
-/// Writes to one stream.
-pub struct Writer<'a> {
+/// Text for a log. It is sent when there is much of it, and at the end.
+pub struct Log<'a> {
     console: &'a mut Console,
-    stream: Stream,
+    container: u32,
+    text: Text,
 }
 
-impl Writer<'_> {
-    /// Writes bytes.
-    pub fn write(&mut self, bytes: &[u8]) {
-        self.console.encoder.write(self.stream, bytes, put);
+impl Log<'_> {
+    fn flush(&mut self) {
+        self.console.send(Kind::Log, self.container, self.text.as_str().as_bytes());
+        self.text = Text::default();
     }
 }
 
-impl Write for Writer<'_> {
+impl Write for Log<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.write(text.as_bytes());
+        if self.text.write_str(text).is_err() {
+            self.flush();
+            return self.text.write_str(text);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Log<'_> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// A bounded piece of text. What does not fit is not taken.
+pub struct Text {
+    bytes: [u8; 512],
+    length: usize,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { bytes: [0; 512], length: 0 }
+    }
+}
+
+impl Text {
+    /// All that was taken.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..self.length]).unwrap_or("?")
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length + text.len();
+        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
         Ok(())
     }
 }
 
 fn put(byte: u8) {
-    // SAFETY: `serve` maps the PL011 here before it makes a console. These are its flag
-    // register, whose bit 5 says that it can take no more, and its data register.
-    unsafe {
-        while ptr::read_volatile((REGISTERS + 0x18) as *const u32) & 1 << 5 != 0 {}
-        ptr::write_volatile(REGISTERS as *mut u32, u32::from(byte));
-    }
+    while read(FLAGS) & 1 << 5 != 0 {}
+    write(DATA, u32::from(byte));
+}
+
+fn read(register: u64) -> u32 {
+    // SAFETY: `serve` maps the PL011 here before it makes a console, and this is one of its
+    // registers.
+    unsafe { ptr::read_volatile((REGISTERS + register) as *const u32) }
+}
+
+fn write(register: u64, value: u32) {
+    // SAFETY: as in `read`; none of the registers that are written here reaches memory.
+    unsafe { ptr::write_volatile((REGISTERS + register) as *mut u32, value) }
 }
 
 /// Does nothing for ever, and lets others run.

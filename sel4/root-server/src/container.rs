@@ -1,16 +1,13 @@
 //! What is checked before a container is created.
 
+use crate::files::{File, Pages};
 use core::fmt;
 use koskit_abi::Error;
 use koskit_root_server::buddy::TakeError;
-use koskit_spec::archive::{Entry, Kind};
 use koskit_spec::contract::{Contract, ContractError, Process};
 use koskit_spec::elf::{Elf, ElfError};
 use koskit_spec::layout::{KOS_BASE, KOS_END};
 use koskit_spec::plan::Plan;
-
-/// An entry of the boot archive with its bytes.
-pub type File = (Entry, &'static [u8]);
 
 /// A container that can be created: its numbers have been checked, and whether there is
 /// memory for it.
@@ -26,7 +23,7 @@ pub struct Admitted {
     /// libkos.
     pub libkos: (Elf, File),
     /// Its initrd, which we never read.
-    pub initrd: Entry,
+    pub initrd: Pages,
 }
 
 /// Why a container is refused: the end of a sentence.
@@ -36,8 +33,10 @@ pub enum Refusal {
     Contract(ContractError),
     /// Its arguments and environment are damaged.
     Process,
-    /// It refers to an entry of the boot archive which is not there, or of another kind.
+    /// It refers to something which is not on the machine, or is something else.
     Reference(&'static str),
+    /// Something else, which stands here.
+    Other(&'static str),
     /// Its program is not one that can be loaded.
     Program(ElfError),
     /// The platform's libkos is not one that can be loaded.
@@ -73,7 +72,8 @@ impl fmt::Display for Refusal {
         match self {
             Self::Contract(error) => write!(f, "{error}"),
             Self::Process => write!(f, "its arguments and environment are damaged"),
-            Self::Reference(what) => write!(f, "its {what} is not in the boot archive"),
+            Self::Reference(what) => write!(f, "its {what} is not on the machine"),
+            Self::Other(what) => write!(f, "{what}"),
             Self::Program(error) => write!(f, "its program cannot be loaded: {error}"),
             Self::Libkos(error) => write!(f, "libkos cannot be loaded: {error}"),
             Self::Memory { asked, free, largest } => write!(
@@ -88,24 +88,19 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Checks the entry of a container, but for free memory.
+/// Checks what a container is to be created from, but for free memory. `bundle` is its contract
+/// and its process block.
 pub fn admit(
-    bytes: &'static [u8],
-    program: Option<File>,
-    libkos: Option<File>,
-    initrd: Option<Entry>,
+    bundle: &'static [u8],
+    program: File,
+    libkos: File,
+    initrd: Pages,
 ) -> Result<Admitted, Refusal> {
-    let contract = Contract::from_bytes(bytes).map_err(Refusal::Contract)?;
-    let process = bytes.get(Contract::SIZE..).unwrap_or_default();
+    let contract = Contract::from_bytes(bundle).map_err(Refusal::Contract)?;
+    let process = bundle.get(Contract::SIZE..).unwrap_or_default();
     Process::from_bytes(process).ok_or(Refusal::Process)?;
-    let program = program
-        .filter(|(entry, _)| entry.kind == Kind::Program)
-        .ok_or(Refusal::Reference("program"))?;
-    let initrd =
-        initrd.filter(|entry| entry.kind == Kind::Initrd).ok_or(Refusal::Reference("initrd"))?;
-    let libkos = libkos.ok_or(Refusal::Reference("libkos"))?;
-    let elf = Elf::program(program.1).map_err(Refusal::Program)?;
-    let kos = Elf::within(libkos.1, KOS_BASE, KOS_END).map_err(Refusal::Libkos)?;
+    let elf = Elf::program(program.bytes).map_err(Refusal::Program)?;
+    let kos = Elf::within(libkos.bytes, KOS_BASE, KOS_END).map_err(Refusal::Libkos)?;
     let plan = Plan::new(&contract, &elf, &kos, initrd.size, process.len() as u64)
         .map_err(Refusal::Contract)?;
     plan.admit(&contract).map_err(Refusal::Contract)?;

@@ -5,16 +5,15 @@
 //! first; then all of 4 KiB; then the untypeds of 2 MiB. Where the objects together fit a power
 //! of two, they fit it in this order with what is lost to alignment.
 
-use crate::container::{Admitted, File, Refusal};
-use crate::files::Files;
+use crate::container::{Admitted, Refusal};
+use crate::files::{File, Pages};
 use crate::serve::Server;
 use crate::space::{self, Space, TCB};
 use crate::start;
 use crate::window::{self, Window};
-use koskit_abi::bootinfo::slot as own;
 use koskit_abi::{
-    AsidPool, Attributes, CNode, CNodeGuard, Endpoint, Error, Frame, Ipc, Object, Registers,
-    Result, Rights, Slot, Space as Spaces, Table, Tcb, Untyped, VSpace,
+    Attributes, CNode, CNodeGuard, Endpoint, Error, Frame, Ipc, Object, Registers, Result, Rights,
+    Slot, Space as Spaces, Table, Tcb, Untyped, VSpace,
 };
 use koskit_root_server::{piece, seed};
 use koskit_spec::elf::{Access, Elf, Segment};
@@ -23,29 +22,39 @@ use koskit_spec::layout::{self, LARGE_PAGE, PAGE, slot};
 use koskit_spec::plan::{Plan, VSPACE_BITS};
 
 /// Slots of our own CNode that a container needs while it lives.
-pub const SLOTS: u64 = 4;
-/// Set in the badge of faults; below it is the container's number.
-pub const FAULT_BADGE: u64 = 1 << 8;
+pub const SLOTS: u64 = 5;
+/// Set in the badge of faults; below it is the container's node.
+pub const FAULT_BADGE: u64 = 1 << 26;
+
+/// The first TCB of a container, by the first of its slots.
+pub const fn tcb(slots: u64) -> Tcb {
+    Tcb::at(slots + 3)
+}
+
+/// Where the right to answer a container is kept while it waits.
+pub const fn reply(slots: u64) -> u64 {
+    slots + 4
+}
 
 /// Creates a container and lets it run. On an error, all of it is still in `untyped`.
 pub fn create(
     server: &mut Server,
-    id: u8,
-    slots: u64,
+    node: u16,
     untyped: Untyped,
     admitted: &Admitted,
-) -> core::result::Result<Tcb, Refusal> {
+) -> core::result::Result<(), Refusal> {
+    let slots = server.slots(node);
     let Server { ipc, space, window, endpoint, .. } = server;
     let mut objects = Objects {
         ipc,
         space,
         window,
         untyped,
-        id,
+        node,
         keep: CNode::at(slots),
         cnode: CNode::at(slots + 1),
         vspace: VSpace::at(slots + 2),
-        tcb: Tcb::at(slots + 3),
+        tcb: tcb(slots),
         next: 1,
     };
     let epoch_ns = server.files.archive().epoch_ns;
@@ -68,18 +77,16 @@ pub fn create(
         process_size: admitted.process.len() as u32,
         timer_hz: start::ticks_per_second(),
         epoch_ns,
-        seed: seed::of_container(&machine_seed, id),
+        seed: seed::of_container(&machine_seed, server.created),
     };
     let step = |what| move |error| Refusal::Kernel(what, error);
 
     objects.found(&admitted.plan, contract.cnode_bits).map_err(step("make its objects"))?;
     objects.load(program).map_err(step("load its program"))?;
     objects.load(libkos).map_err(step("load libkos"))?;
-    let initrd = admitted.initrd.size.div_ceil(PAGE);
+    let initrd = admitted.initrd.count();
     objects
-        .share(layout::INITRD_BASE, initrd, Attributes::DATA, |page| {
-            Files::frame(&admitted.initrd, page)
-        })
+        .share(layout::INITRD_BASE, &admitted.initrd, 0, initrd, Attributes::DATA)
         .map_err(step("map its initrd"))?;
     let buffer =
         objects.memory(contract.heap_pages.into(), contract.stack_pages.into(), &program.0);
@@ -87,7 +94,7 @@ pub fn create(
     objects.inform(&info, admitted.process).map_err(step("write its words"))?;
     objects.hand_over(contract, *endpoint).map_err(step("fill its CNode"))?;
     objects.start(admitted, buffer).map_err(step("start its thread"))?;
-    Ok(objects.tcb)
+    Ok(())
 }
 
 struct Objects<'a> {
@@ -95,7 +102,7 @@ struct Objects<'a> {
     space: &'a mut Space,
     window: &'a mut Window,
     untyped: Untyped,
-    id: u8,
+    node: u16,
     /// The CNode in which capabilities to its frames and page tables are kept. It goes with
     /// the container, and the capabilities to shared frames go with it.
     keep: CNode,
@@ -120,24 +127,24 @@ impl Objects<'_> {
             self.untyped.retype(self.ipc, object, self.space.kernels(), at, 1)?;
         }
         debug_assert!(Object::VSpace.size_bits() <= VSPACE_BITS);
-        self.space.set_node(self.ipc, self.id, self.keep, plan.keep_bits)?;
-        AsidPool::at(own::ASID_POOL).assign(self.ipc, self.vspace)
+        self.space.set_node(self.ipc, self.node, self.keep, plan.keep_bits)?;
+        let pool = self.space.asid_pool(self.ipc, self.node, self.window.memory())?;
+        pool.assign(self.ipc, self.vspace)
     }
 
     /// Maps an ELF file: read-only segments are the archive's own pages.
-    fn load(&mut self, (elf, (entry, bytes)): &(Elf, File)) -> Result<()> {
+    fn load(&mut self, (elf, file): &(Elf, File)) -> Result<()> {
         for segment in elf.segments() {
             match segment.access {
-                Access::Write => self.copy(segment, bytes)?,
+                Access::Write => self.copy(segment, file.bytes)?,
                 access => {
                     let attributes = match access {
                         Access::Execute => Attributes::EXECUTE,
                         _ => Attributes::DATA,
                     };
                     let first = segment.offset / PAGE;
-                    self.share(segment.start(), segment.pages(), attributes, |page| {
-                        Files::frame(entry, first + page)
-                    })?;
+                    let pages = segment.pages();
+                    self.share(segment.start(), &file.pages, first, pages, attributes)?;
                 }
             }
         }
@@ -166,17 +173,19 @@ impl Objects<'_> {
         Ok(())
     }
 
-    /// Maps frames that belong to all containers of an image, read-only.
+    /// Maps `count` frames of a file from the page `first` on, which belong to all containers of
+    /// an image, read-only.
     fn share(
         &mut self,
         address: u64,
-        pages: u64,
+        pages: &Pages,
+        first: u64,
+        count: u64,
         attributes: Attributes,
-        frame: impl Fn(u64) -> u64,
     ) -> Result<()> {
-        for page in 0..pages {
+        for page in 0..count {
             let to = self.kept(self.next).0.0;
-            self.space.copy(self.ipc, frame(page), to, Rights::READ)?;
+            self.space.copy(self.ipc, pages.frame(first + page).0.0, to, Rights::READ)?;
             self.next += 1;
             self.map(Frame::at(to), address + page * PAGE, Rights::READ, attributes)?;
         }
@@ -246,9 +255,9 @@ impl Objects<'_> {
         to(slot::TCB).copy(self.ipc, from(self.tcb.0.0), Rights::ALL)?;
         to(slot::CNODE).mint_guarded(self.ipc, from(self.cnode.0.0), guard)?;
         to(slot::VSPACE).copy(self.ipc, from(self.vspace.0.0), Rights::ALL)?;
-        let (endpoint, id) = (from(endpoint.0.0), u64::from(self.id));
-        to(slot::REQUEST).mint_badged(self.ipc, endpoint, Rights::CALL, id)?;
-        to(slot::FAULT).mint_badged(self.ipc, endpoint, Rights::CALL, FAULT_BADGE | id)
+        let (endpoint, node) = (from(endpoint.0.0), u64::from(self.node));
+        to(slot::REQUEST).mint_badged(self.ipc, endpoint, Rights::CALL, node)?;
+        to(slot::FAULT).mint_badged(self.ipc, endpoint, Rights::CALL, FAULT_BADGE | node)
     }
 
     fn start(&mut self, admitted: &Admitted, buffer: Frame) -> Result<()> {
@@ -295,10 +304,10 @@ impl Objects<'_> {
     }
 
     fn map(&mut self, frame: Frame, at: u64, rights: Rights, how: Attributes) -> Result<()> {
-        let Self { untyped, keep, next, id, .. } = self;
+        let Self { untyped, keep, next, node, .. } = self;
         let table = |ipc: &mut Ipc, level| -> core::result::Result<Table, Error> {
             untyped.retype(ipc, Object::Table { level }, *keep, *next, 1)?;
-            let table = Table::at(space::address(*id, *next));
+            let table = Table::at(space::address(*node, *next));
             *next += 1;
             Ok(table)
         };
@@ -307,7 +316,7 @@ impl Objects<'_> {
 
     /// The frame in a slot of `keep`.
     fn kept(&self, slot: u64) -> Frame {
-        Frame::at(space::address(self.id, slot))
+        Frame::at(space::address(self.node, slot))
     }
 }
 

@@ -1,20 +1,60 @@
-//! The boot archive. It lies in memory that the kernel does not touch; its pages become frames,
-//! which are mapped here when we must read them, and into containers, read-only, without a
-//! copy.
+//! Bytes that become pages of containers: entries of the boot archive, and blobs from the host.
+//! Their pages are frames, which are mapped here while we must read them, and into containers,
+//! read-only, without a copy.
+//!
+//! The boot archive lies in memory that the kernel does not touch, and stays mapped where it was
+//! read once.
 
 use crate::memory::Memory;
 use crate::serve::Stop;
 use crate::space::{self, Space};
-use crate::window::Window;
+use crate::window::{Area, Window};
 use koskit_abi::{CNode, Frame, Ipc, Object, Untyped};
-use koskit_spec::archive::{Archive, Entry};
+use koskit_spec::archive::{Archive, ENTRIES_MAX, Entry};
 use koskit_spec::layout::{LARGE_PAGE, PAGE};
 
-/// The archive, opened.
+/// Bytes that lie in frames, whose capabilities are in slots of a node one after the other.
+#[derive(Clone, Copy)]
+pub struct Pages {
+    /// The node.
+    pub node: u16,
+    /// The slot of the first frame.
+    pub first: u64,
+    /// How many bytes.
+    pub size: u64,
+}
+
+impl Pages {
+    /// Of an entry of the boot archive.
+    pub fn of_entry(entry: &Entry) -> Self {
+        Self { node: space::ARCHIVE, first: entry.offset / PAGE, size: entry.size }
+    }
+
+    /// How many pages.
+    pub fn count(&self) -> u64 {
+        self.size.div_ceil(PAGE)
+    }
+
+    /// The frame of a page.
+    pub fn frame(&self, page: u64) -> Frame {
+        Frame::at(space::address(self.node, self.first + page))
+    }
+}
+
+/// Such bytes, mapped here.
+#[derive(Clone, Copy)]
+pub struct File {
+    /// Where they lie.
+    pub pages: Pages,
+    /// The bytes. Those of a blob are gone when its area is closed.
+    pub bytes: &'static [u8],
+}
+
+/// The boot archive, opened.
 pub struct Files {
     archive: Archive<'static>,
     /// By entry: whether it is mapped in our window.
-    mapped: [bool; koskit_spec::archive::ENTRIES_MAX],
+    mapped: [bool; ENTRIES_MAX],
 }
 
 impl Files {
@@ -28,16 +68,17 @@ impl Files {
     ) -> Result<Self, Stop> {
         let failed = |error| Stop::Kernel("open the boot archive", error);
         let first = space.make(ipc, device, Object::SmallFrame).map_err(failed)?;
-        window.map_archive(ipc, space, Frame::at(first), 0).map_err(failed)?;
+        window.map(ipc, space, Frame::at(first), Area::Archive.at(0)).map_err(failed)?;
         // SAFETY: the first page has just been mapped.
-        let header = unsafe { Window::archive_bytes(0..PAGE) };
+        let header = unsafe { Window::bytes(Area::Archive.at(0), PAGE) };
         let archive = Archive::from_page(header).map_err(Stop::Archive)?;
 
         let pages = archive.size / PAGE;
         let bits = pages.next_power_of_two().trailing_zeros().max(1);
         let slots = Object::CNode { bits };
-        let tables = (archive.size.div_ceil(LARGE_PAGE) + 1) * PAGE;
-        let needed = (1 << slots.size_bits()) + tables;
+        // Of this the page tables for all areas are made, too.
+        let tables = archive.size.div_ceil(LARGE_PAGE) + Area::TABLES;
+        let needed = (1 << slots.size_bits()) + tables * PAGE;
         let ours = memory
             .take(ipc, space, needed.next_power_of_two().trailing_zeros())
             .map_err(|_| Stop::Memory { asked: needed, free: memory.free() })?;
@@ -51,17 +92,12 @@ impl Files {
             page += count;
         }
         window.set_memory(ours.untyped);
-        Ok(Self { archive, mapped: [false; koskit_spec::archive::ENTRIES_MAX] })
+        Ok(Self { archive, mapped: [false; ENTRIES_MAX] })
     }
 
     /// What it says.
     pub fn archive(&self) -> &Archive<'static> {
         &self.archive
-    }
-
-    /// Address, in our CSpace, of the frame of a page of an entry.
-    pub fn frame(entry: &Entry, page: u64) -> u64 {
-        space::address(space::ARCHIVE, entry.offset / PAGE + page)
     }
 
     /// An entry and its bytes.
@@ -71,17 +107,46 @@ impl Files {
         space: &mut Space,
         window: &mut Window,
         index: usize,
-    ) -> Result<Option<(Entry, &'static [u8])>, koskit_abi::Error> {
+    ) -> Result<Option<(Entry, File)>, koskit_abi::Error> {
         let Some(entry) = self.archive.get(index) else { return Ok(None) };
+        let pages = Pages::of_entry(&entry);
         if !self.mapped[index] {
-            for page in 0..entry.size.div_ceil(PAGE) {
-                let frame = Frame::at(Self::frame(&entry, page));
-                window.map_archive(ipc, space, frame, entry.offset + page * PAGE)?;
+            for page in 0..pages.count() {
+                let at = Area::Archive.at(entry.offset + page * PAGE);
+                window.map(ipc, space, pages.frame(page), at)?;
             }
             self.mapped[index] = true;
         }
-        // SAFETY: all its pages are mapped; no mapping is ever undone.
-        let bytes = unsafe { Window::archive_bytes(entry.offset..entry.offset + entry.size) };
-        Ok(Some((entry, bytes)))
+        // SAFETY: all its pages are mapped; no mapping of the archive is ever undone.
+        let bytes = unsafe { Window::bytes(Area::Archive.at(entry.offset), entry.size) };
+        Ok(Some((entry, File { pages, bytes })))
+    }
+}
+
+/// Maps a blob into an area of which nothing is mapped; `None` where it is larger than that.
+pub fn open(
+    ipc: &mut Ipc,
+    space: &mut Space,
+    window: &mut Window,
+    area: Area,
+    pages: Pages,
+) -> Result<Option<File>, koskit_abi::Error> {
+    if pages.size > area.size() {
+        return Ok(None);
+    }
+    for page in 0..pages.count() {
+        window.map(ipc, space, pages.frame(page), area.at(page * PAGE))?;
+    }
+    // SAFETY: all its pages are mapped. They are until `close`, after which nobody has the bytes:
+    // whoever creates a container forgets them with what it was created from.
+    let bytes = unsafe { Window::bytes(area.at(0), pages.size) };
+    Ok(Some(File { pages, bytes }))
+}
+
+/// Unmaps what `open` has mapped, also where it failed.
+pub fn close(ipc: &mut Ipc, pages: Pages) {
+    for page in 0..pages.count() {
+        // A frame that was never mapped is none that could stay so.
+        let _ = pages.frame(page).unmap(ipc);
     }
 }

@@ -7,17 +7,19 @@
 //! | `start` | the first instructions, the stack, the counter; what happens on a panic |
 //! | `space` | this thread's own CSpace: which capability is where |
 //! | `window` | this thread's own address space: the few things that it maps |
-//! | `console` | the serial port, shared by streams |
+//! | `console` | the serial port: frames to the host, bytes from it |
 //! | [`buddy`](koskit_root_server::buddy), `memory` | which memory is free; untypeds, cut, taken and made whole again |
-//! | `files` | the boot archive: kernel, libkos, programs, initrds |
+//! | `files` | bytes that become pages: the boot archive's, and those that the host has sent |
+//! | `nodes` | the containers and blobs that there are |
 //! | `container` | what is checked before a container is created |
 //! | `create` | its objects, all from one untyped |
 //! | [`report`](koskit_root_server::report) | faults in words |
 //! | [`seed`](koskit_root_server::seed) | random seeds |
-//! | `serve` | the machine's life: create all, answer, remove, end |
+//! | `host` | what the host asks for: blobs, containers, figures |
+//! | `serve` | the machine's life: create, answer containers, remove |
 //!
 //! `unsafe` is in `start`, `window`, `files` and `console` only. There is no heap: what grows is
-//! bounded by the boot archive's [`ENTRIES_MAX`](koskit_spec::archive::ENTRIES_MAX).
+//! bounded by the slots of our CSpace's root (`nodes`) and the pieces of memory (`buddy`).
 //!
 //! Life of a container: its contract is checked against what is free (`container`); the
 //! buddy allocator takes one untyped; everything is made from it (`create`); the thread runs.
@@ -31,7 +33,9 @@ mod console;
 mod container;
 mod create;
 mod files;
+mod host;
 mod memory;
+mod nodes;
 mod serve;
 mod space;
 mod start;

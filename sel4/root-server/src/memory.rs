@@ -36,23 +36,34 @@ struct Caps {
 }
 
 impl Memory {
-    /// All ordinary memory that the kernel has given, but for the untyped in the slot `ours`.
-    pub fn new(info: BootInfo<'_>, space: &mut Space, ours: Untyped) -> Self {
-        let count = PIECES as u64;
-        let caps = Caps {
-            pieces: [0; PIECES],
-            halves: space.slots(count),
-            whole: space.slots(count),
-            made: [false; PIECES],
-        };
-        let mut memory = Self { buddy: Buddy::default(), caps };
+    /// No memory.
+    pub const fn new() -> Self {
+        let caps = Caps { pieces: [0; PIECES], halves: 0, whole: 0, made: [false; PIECES] };
+        Self { buddy: Buddy::new(), caps }
+    }
+
+    /// Takes all ordinary memory that the kernel has given, but for the untyped in the slot
+    /// `ours`.
+    pub fn fill(&mut self, info: BootInfo<'_>, space: &mut Space, ours: Untyped) {
+        self.caps.halves = space.slots(PIECES as u64);
+        self.caps.whole = space.slots(PIECES as u64);
         let others = info.untypeds().filter(|untyped| untyped.slot != ours.0.0);
         for untyped in others.filter(|untyped| !untyped.device && untyped.bits >= LEAST) {
-            if let Some(piece) = memory.buddy.add(untyped.bits) {
-                memory.caps.pieces[piece] = untyped.slot;
+            if let Some(piece) = self.buddy.add(untyped.bits) {
+                self.caps.pieces[piece] = untyped.slot;
             }
         }
-        memory
+    }
+
+    /// Takes what is above `limit` bytes, for ever.
+    pub fn limit(&mut self, ipc: &mut Ipc, space: &Space, limit: u64) {
+        while let Some(above) = self.free().checked_sub(limit).filter(|&above| above >= 1 << LEAST)
+        {
+            let bits = above.ilog2().min(self.largest().ilog2());
+            if self.take(ipc, space, bits).is_err() {
+                return;
+            }
+        }
     }
 
     /// Bytes that are free.

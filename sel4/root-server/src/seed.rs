@@ -1,10 +1,10 @@
 //! Seeds of containers, from the machine's one seed: the first half of a ChaCha20 block (RFC
-//! 8439, section 2.3) whose key is the machine's seed and whose nonce is the container's
-//! number. From its own seed a container learns nothing of another's.
+//! 8439, section 2.3) whose key is the machine's seed and whose nonce says how many containers
+//! were created before. From its own seed a container learns nothing of another's.
 
-/// The seed of a container.
-pub fn of_container(machine: &[u8; 32], container: u8) -> [u64; 4] {
-    let block = block(machine, 0, &[u32::from(container), 0, 0]);
+/// The seed of the container that is created after `before` others.
+pub fn of_container(machine: &[u8; 32], before: u64) -> [u64; 4] {
+    let block = block(machine, 0, &[before as u32, (before >> 32) as u32, 0]);
     core::array::from_fn(|i| u64::from(block[2 * i]) | u64::from(block[2 * i + 1]) << 32)
 }
 
@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn no_two_containers_get_the_same() {
         let seeds: std::collections::HashSet<_> =
-            (0..=255).map(|c| of_container(&[7; 32], c)).collect();
-        assert_eq!(seeds.len(), 256);
+            (0..256).chain([1 << 32]).map(|c| of_container(&[7; 32], c)).collect();
+        assert_eq!(seeds.len(), 257);
     }
 }

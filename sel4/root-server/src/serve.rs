@@ -1,29 +1,42 @@
 //! The machine's life, as the root server sees it.
 
-use crate::console::Console;
-use crate::container::{self, Admitted, Refusal};
+use crate::console::{self, Console, Text};
+use crate::container::{self, Refusal};
 use crate::create::{self, FAULT_BADGE};
-use crate::files::Files;
+use crate::files::{File, Files, Pages};
 use crate::memory::{Memory, Taken};
-use crate::space::Space;
-use crate::start::{self, Start};
+use crate::nodes::{Container, NODES, Node, Nodes};
+use crate::space::{Space, TCB};
+use crate::start::{self, Once, Start};
 use crate::window::Window;
 use core::fmt::{self, Write};
-use koskit_abi::{Endpoint, Error, Fault, Frame, Ipc, MessageInfo, Object, Tcb, Untyped};
+use koskit_abi::bootinfo::slot;
+use koskit_abi::{
+    Endpoint, Error, Fault, Frame, Ipc, IrqControl, IrqHandler, MessageInfo, Notification, Object,
+    Rights, Untyped,
+};
 use koskit_root_server::report::{self, Sentence};
-use koskit_spec::archive::{ArchiveError, BASE, ENTRIES_MAX, Kind};
-use koskit_spec::contract::Contract;
+use koskit_spec::archive::{ArchiveError, BASE, Kind};
 use koskit_spec::info::request;
-use koskit_wire::{Event, Kind as StreamKind, STATUS_FAULTED, STATUS_REFUSED};
+use koskit_wire::{Decoder, Event, Kind as FrameKind, STATUS_FAULTED, STATUS_REFUSED};
 
 /// Physical address of the serial port.
 const UART: u64 = 0x0900_0000;
+/// Linux: try again.
+const EAGAIN: u64 = 11;
 /// Linux: invalid argument.
 const EINVAL: u64 = 22;
 /// Linux: no such function.
 const ENOSYS: u64 = 38;
 /// log2 of the bytes that we need before we know how large the boot archive is.
-const OURS: u32 = 15;
+const OURS: u32 = 18;
+/// Set in the badge when bytes have arrived at the serial port.
+const SERIAL_BADGE: u64 = 1 << 25;
+
+// What is too large for the stack.
+static MEMORY: Once<Memory> = Once::new(Memory::new());
+static NODES_OF_ALL: Once<Nodes> = Once::new(Nodes::new());
+static DECODER: Once<Decoder> = Once::new(Decoder::new());
 
 /// Everything.
 pub struct Server {
@@ -37,27 +50,42 @@ pub struct Server {
     pub endpoint: Endpoint,
     /// The boot archive.
     pub files: Files,
-    memory: Memory,
-    console: Console,
-    containers: [Option<Container>; ENTRIES_MAX],
-    /// First of the slots for containers, [`create::SLOTS`] each.
+    /// Memory that is free.
+    pub memory: &'static mut Memory,
+    /// What was made of the other.
+    pub nodes: &'static mut Nodes,
+    /// To the host, and from it.
+    pub console: Console,
+    /// Takes apart what comes from it.
+    pub decoder: Option<&'static mut Decoder>,
+    /// The blob whose pages the host sends.
+    pub putting: Option<u16>,
+    /// Free bytes when nothing had been created.
+    pub free_at_start: u64,
+    /// Containers that were created so far.
+    pub created: u64,
+    /// The serial port's interrupt.
+    serial: IrqHandler,
+    /// First of the slots for nodes, [`create::SLOTS`] each.
     slots: u64,
+    /// Whether the machine was booted with containers, and ends with them.
+    ends: bool,
     /// The last status that was not 0.
     status: u8,
-    /// Free bytes when nothing had been created.
-    free_at_start: u64,
     /// Index of libkos in the boot archive.
     libkos: Option<usize>,
 }
 
-/// A container that runs.
-#[derive(Clone, Copy)]
-struct Container {
-    contract: Contract,
-    memory: Taken,
-    tcb: Tcb,
-    /// Bytes that were free or had by other containers before it was created.
-    before: u64,
+/// What a container is created from.
+pub struct Source {
+    /// Its contract and its process block.
+    pub bundle: File,
+    /// Its program.
+    pub program: File,
+    /// Its initrd, which we never read.
+    pub initrd: Pages,
+    /// Nodes of the blobs that it keeps pages of; 0 is none.
+    pub blobs: [u16; 2],
 }
 
 /// Why nothing goes on.
@@ -129,14 +157,21 @@ impl Server {
             .map_err(failed("map the serial port"))?;
         let console = Console::new();
 
-        let mut memory = Memory::new(info, &mut space, ours);
+        let taken = "what is there once was taken twice";
+        let memory = MEMORY.take().ok_or(Stop::Device(taken))?;
+        let nodes = NODES_OF_ALL.take().ok_or(Stop::Device(taken))?;
+        memory.fill(info, &mut space, ours);
         let archive = device(BASE).ok_or(Stop::Device("boot archive"))?;
-        let files = Files::open(&mut ipc, &mut space, &mut window, &mut memory, archive)?;
+        let files = Files::open(&mut ipc, &mut space, &mut window, memory, archive)?;
+        if files.archive().memory > 0 {
+            memory.limit(&mut ipc, &space, u64::from(files.archive().memory) << 20);
+        }
         let libkos = files.archive().iter().position(|entry| entry.kind == Kind::Libkos);
         let endpoint = space.endpoint(&mut ipc, ours).map_err(failed("make an endpoint"))?;
-        let slots = space.slots(ENTRIES_MAX as u64 * create::SLOTS);
-        let containers = [None; ENTRIES_MAX];
-        let status = 0;
+        let serial = interrupt(&mut ipc, &mut space, ours);
+        let serial = serial.map_err(failed("take the serial port's interrupt"))?;
+        let slots = space.slots(NODES as u64 * create::SLOTS);
+        let free_at_start = memory.free();
         Ok(Self {
             ipc,
             space,
@@ -144,88 +179,100 @@ impl Server {
             endpoint,
             files,
             memory,
+            nodes,
             console,
-            containers,
+            decoder: DECODER.take(),
+            putting: None,
+            free_at_start,
+            created: 0,
+            serial,
             slots,
-            status,
-            free_at_start: 0,
+            ends: false,
+            status: 0,
             libkos,
         })
     }
 
     fn ready(&mut self, reset: u64, ticks: u64) {
-        self.free_at_start = self.memory.free();
         let (free, hz) = (self.free_at_start, start::ticks_per_second());
         self.console.tell(Event::Ready { free, reset, ticks, hz });
+        self.console.listen();
     }
 
     /// Creates all containers of the boot archive, numbered from 1.
     fn create_all(&mut self) {
-        let mut id = 0;
+        let mut number = 0;
         for index in 0..self.files.archive().len() {
-            let Some(entry) = self.files.archive().get(index) else { continue };
-            if entry.kind != Kind::Container {
+            let entry = self.files.archive().get(index);
+            if entry.is_none_or(|entry| entry.kind != Kind::Container) {
                 continue;
             }
-            // There are at most ENTRIES_MAX entries.
-            id += 1;
+            number += 1;
+            self.ends = true;
             let asked = start::ticks();
-            match self.create(id, index) {
-                Ok(()) => {
-                    let (free, ticks) = (self.memory.free(), start::ticks());
-                    self.console.tell(Event::Started { container: id, free, asked, ticks });
-                }
-                Err(refusal) => self.refuse(id, refusal),
-            }
+            let created = self.source(index).and_then(|source| self.create(number, source));
+            self.tell_created(number, asked, created);
         }
         self.end_if_empty();
     }
 
-    fn create(&mut self, id: u8, index: usize) -> Result<(), Refusal> {
-        let admitted = self.admit(index)?;
+    /// What an entry of the boot archive says of a container.
+    fn source(&mut self, index: usize) -> Result<Source, Refusal> {
+        let (entry, bundle) = self.read(index, Kind::Container, "contract")?;
+        let (_, program) = self.read(entry.program as usize, Kind::Program, "program")?;
+        let initrd = self.files.archive().get(entry.initrd as usize);
+        let initrd = initrd.filter(|initrd| initrd.kind == Kind::Initrd);
+        let initrd = Pages::of_entry(&initrd.ok_or(Refusal::Reference("initrd"))?);
+        Ok(Source { bundle, program, initrd, blobs: [0; 2] })
+    }
+
+    fn read(&mut self, index: usize, kind: Kind, what: &'static str) -> Result<Read, Refusal> {
+        let Self { ipc, space, window, files, .. } = self;
+        let read = files.read(ipc, space, window, index);
+        let read = read.map_err(|error| Refusal::Kernel("read the boot archive", error))?;
+        read.filter(|(entry, _)| entry.kind == kind).ok_or(Refusal::Reference(what))
+    }
+
+    /// Creates a container and lets it run.
+    pub fn create(&mut self, number: u32, source: Source) -> Result<(), Refusal> {
+        let libkos = self.libkos.ok_or(Refusal::Reference("libkos"))?;
+        let (_, libkos) = self.read(libkos, Kind::Libkos, "libkos")?;
+        let Source { bundle, program, initrd, blobs } = source;
+        let admitted = container::admit(bundle.bytes, program, libkos, initrd)?;
+        let full = "the machine has as many containers and blobs as it can have";
+        let node = self.nodes.free().ok_or(Refusal::Other(full))?;
         let bits = admitted.contract.untyped_bits;
-        let (asked, free, largest) = (1 << bits, self.memory.free(), self.memory.largest());
-        let before = free + self.held();
-        let memory = self
-            .memory
-            .take(&mut self.ipc, &self.space, bits)
-            .map_err(|error| Refusal::of_memory(error, asked, free, largest))?;
-        let slots = self.slots + (u64::from(id) - 1) * create::SLOTS;
-        match create::create(self, id, slots, memory.untyped, &admitted) {
-            Ok(tcb) => {
-                let contract = admitted.contract;
-                self.containers[usize::from(id) - 1] =
-                    Some(Container { contract, memory, tcb, before });
-                Ok(())
-            }
-            Err(refusal) => {
-                self.give_back(memory);
-                Err(refusal)
+        let before = self.memory.free() + self.nodes.held();
+        let taken = self.memory.take(&mut self.ipc, &self.space, bits);
+        let memory = taken.map_err(|error| {
+            let (free, largest) = (self.memory.free(), self.memory.largest());
+            Refusal::of_memory(error, 1 << bits, free, largest)
+        })?;
+        if let Err(refusal) = create::create(self, node, memory.untyped, &admitted) {
+            self.give_back(memory);
+            return Err(refusal);
+        }
+        self.created += 1;
+        for blob in blobs {
+            if let Some(blob) = self.nodes.blob(blob) {
+                blob.users += 1;
             }
         }
+        let (asks, requests, written, read) = (0, 0, 0, 0);
+        let container = Container { number, asks, memory, before, blobs, requests, written, read };
+        self.nodes.set(node, Node::Container(container));
+        Ok(())
     }
 
-    /// Checks a container, but for free memory; nothing is created.
-    fn admit(&mut self, index: usize) -> Result<Admitted, Refusal> {
-        let Self { ipc, space, window, files, libkos, .. } = self;
-        let mut read = |index: usize| {
-            let read = files.read(ipc, space, window, index);
-            read.map_err(|error| Refusal::Kernel("read the boot archive", error))
+    /// Tells what came of a container that was to be created.
+    pub fn tell_created(&mut self, number: u32, asked: u64, created: Result<(), Refusal>) {
+        let Err(refusal) = created else {
+            let (free, ticks) = (self.memory.free(), start::ticks());
+            return self.console.tell(Event::Started { container: number, free, asked, ticks });
         };
-        let (entry, bytes) = read(index)?.ok_or(Refusal::Reference("contract"))?;
-        let program = read(entry.program as usize)?;
-        let libkos = match *libkos {
-            Some(index) => read(index)?,
-            None => None,
-        };
-        let initrd = self.files.archive().get(entry.initrd as usize);
-        container::admit(bytes, program, libkos, initrd)
-    }
-
-    fn refuse(&mut self, id: u8, refusal: Refusal) {
-        let reason = &mut Line::default();
+        let reason = &mut Text::default();
         let _ = write!(reason, "{refusal}");
-        self.console.tell(Event::Refused { container: id, reason: reason.text() });
+        self.console.tell(Event::Refused { container: number, reason: reason.as_str() });
         self.note(STATUS_REFUSED);
     }
 
@@ -237,33 +284,42 @@ impl Server {
                 Some(label) => self.ipc.reply_recv(self.endpoint, MessageInfo::new(label, 1)),
                 None => self.ipc.recv(self.endpoint),
             };
-            // A badge of ours has been minted by us alone.
-            let id = badge as u8;
-            answer = if badge & FAULT_BADGE != 0 {
-                self.fault(id, info);
-                None
+            // A badge of ours has been minted by us alone. Interrupts come together.
+            let node = (badge & 0xfff) as u16;
+            answer = None;
+            if badge & SERIAL_BADGE != 0 {
+                self.hear();
+                // The handler is ours, and stays.
+                let _ = self.serial.acknowledge(&mut self.ipc);
+            } else if badge & FAULT_BADGE != 0 {
+                self.fault(node, info);
             } else {
-                self.request(id, info)
-            };
+                answer = self.request(node, info);
+            }
         }
     }
 
     /// Serves a request. The label of the answer, whose one word has been set; none where the
-    /// container is gone.
-    fn request(&mut self, id: u8, info: MessageInfo) -> Option<u64> {
+    /// container is gone, or waits.
+    fn request(&mut self, node: u16, info: MessageInfo) -> Option<u64> {
         let (first, second) = (self.ipc.word(0), self.ipc.word(1));
+        let container = self.nodes.container(node)?;
+        container.requests += 1;
         // What lies above the length is of an older message, perhaps another container's.
         let result = match info.label {
-            request::WRITE if info.length >= 2 => self.write(id, first, second, info.length - 2),
+            request::WRITE if info.length >= 2 => self.write(node, first, second, info.length - 2),
+            request::READ if info.length >= 1 => match self.ask(node, first) {
+                Ok(()) => return None,
+                Err(errno) => Err(errno),
+            },
             request::EXIT if info.length >= 1 => {
-                let status = first as u8;
-                let ticks = start::ticks();
-                self.console.tell(Event::Exited { container: id, status, ticks });
+                let (container, status, ticks) = (container.number, first as u8, start::ticks());
+                self.console.tell(Event::Exited { container, status, ticks });
                 self.note(status);
-                self.remove(id);
+                self.remove(node);
                 return None;
             }
-            request::WRITE | request::EXIT => Err(EINVAL),
+            request::WRITE | request::READ | request::EXIT => Err(EINVAL),
             _ => Err(ENOSYS),
         };
         let (label, word) = result.map_or_else(|errno| (errno, 0), |taken| (0, taken));
@@ -271,12 +327,27 @@ impl Server {
         Some(label)
     }
 
+    /// Asks the host for a container's standard input. The container is answered by `input`.
+    fn ask(&mut self, node: u16, most: u64) -> Result<(), u64> {
+        let reply = create::reply(self.slots(node));
+        let container = self.nodes.container(node).ok_or(EINVAL)?;
+        if container.asks > 0 {
+            // Only one of its threads can wait.
+            return Err(EAGAIN);
+        }
+        let most = most.clamp(1, request::READ_MAX as u64) as u32;
+        self.space.slot(reply).save_caller(&mut self.ipc).map_err(|_| EINVAL)?;
+        container.asks = most;
+        self.console.tell(Event::Asks { container: container.number, most });
+        Ok(())
+    }
+
     /// Writes `length` bytes of the message, which has so many words from the third on.
-    fn write(&mut self, id: u8, stream: u64, length: u64, words: usize) -> Result<u64, u64> {
+    fn write(&mut self, node: u16, stream: u64, length: u64, words: usize) -> Result<u64, u64> {
         let kind = match stream {
-            1 => StreamKind::Output,
-            2 => StreamKind::Error,
-            3 => StreamKind::Log,
+            1 => FrameKind::Output,
+            2 => FrameKind::Error,
+            3 => FrameKind::Log,
             _ => return Err(EINVAL),
         };
         let most = request::WRITE_MAX.min(words * 8);
@@ -285,24 +356,28 @@ impl Server {
         for (index, chunk) in bytes.chunks_exact_mut(8).take(length.div_ceil(8)).enumerate() {
             chunk.copy_from_slice(&self.ipc.word(2 + index).to_le_bytes());
         }
-        self.console.stream(id, kind).write(&bytes[..length]);
+        let container = self.nodes.container(node).ok_or(EINVAL)?;
+        container.written += length as u64;
+        self.console.send(kind, container.number, &bytes[..length]);
         Ok(length as u64)
     }
 
     /// Ends a container because of a fault, and says why.
-    fn fault(&mut self, id: u8, info: MessageInfo) {
+    fn fault(&mut self, node: u16, info: MessageInfo) {
         let fault = Fault::decode(info, &self.ipc);
-        let Some(container) = self.container(id) else { return };
-        let what = &mut Line::default();
+        let Some(container) = self.nodes.container(node).map(|container| container.number) else {
+            return;
+        };
+        let what = &mut Text::default();
         let _ = match fault {
             Some(fault) => write!(what, "{}", Sentence(fault)),
             // Only the container itself can have sent that.
             None => write!(what, "it sent a message to its own fault endpoint"),
         };
-        self.console.tell(Event::Faulted { container: id, what: what.text() });
-        let registers = container.tcb.read_registers(&mut self.ipc);
-        let mut log = self.console.stream(id, StreamKind::Log);
-        let _ = writeln!(log, "{}: {}", container.contract.name(), what.text());
+        self.console.tell(Event::Faulted { container, what: what.as_str() });
+        let registers = create::tcb(self.slots(node)).read_registers(&mut self.ipc);
+        let mut log = self.console.log(container);
+        let _ = writeln!(log, "{}", what.as_str());
         let _ = match registers {
             Ok(registers) => {
                 let faulted = fault.and_then(|fault| report::instruction(&fault));
@@ -313,30 +388,37 @@ impl Server {
             }
             Err(error) => writeln!(log, "  its registers cannot be read: {error}"),
         };
+        drop(log);
         self.note(STATUS_FAULTED);
-        self.remove(id);
+        self.remove(node);
     }
 
     /// Removes a container and gives its memory back.
-    fn remove(&mut self, id: u8) {
-        let slot = usize::from(id).checked_sub(1).and_then(|i| self.containers.get_mut(i));
-        let Some(container) = slot.and_then(Option::take) else { return };
+    pub fn remove(&mut self, node: u16) {
+        let Some(&mut container) = self.nodes.container(node) else { return };
+        self.nodes.set(node, Node::Free);
         self.give_back(container.memory);
-        let (before, after) = (container.before, self.memory.free() + self.held());
-        self.console.tell(Event::Removed { container: id, before, after });
+        for blob in container.blobs {
+            if let Some(blob) = self.nodes.blob(blob) {
+                blob.users -= 1;
+            }
+        }
+        let (before, after) = (container.before, self.memory.free() + self.nodes.held());
+        self.console.tell(Event::Removed { container: container.number, before, after });
         self.end_if_empty();
     }
 
-    fn give_back(&mut self, memory: Taken) {
+    /// Gives memory back with all that was made of it.
+    pub fn give_back(&mut self, memory: Taken) {
         if let Err(error) = self.memory.give(&mut self.ipc, &self.space, memory) {
             // It stays taken, and so the sum of free bytes tells it too.
-            let mut log = self.console.stream(0, StreamKind::Log);
+            let mut log = self.console.log(0);
             let _ = writeln!(log, "{} bytes cannot be given back: {error}", memory.bytes);
         }
     }
 
     fn end_if_empty(&mut self) {
-        if self.containers.iter().all(Option::is_none) {
+        if self.ends && self.nodes.containers().next().is_none() {
             let (status, before, after) = (self.status, self.free_at_start, self.memory.free());
             self.console.tell(Event::End { status, before, after });
         }
@@ -348,44 +430,23 @@ impl Server {
         }
     }
 
-    fn container(&self, id: u8) -> Option<Container> {
-        *usize::from(id).checked_sub(1).and_then(|index| self.containers.get(index))?
-    }
-
-    /// Bytes that containers have.
-    fn held(&self) -> u64 {
-        self.containers.iter().flatten().map(|container| container.memory.bytes).sum()
+    /// First of the slots of a node.
+    pub fn slots(&self, node: u16) -> u64 {
+        self.slots + u64::from(node) * create::SLOTS
     }
 }
 
-/// A line of text; what does not fit is cut off.
-struct Line {
-    bytes: [u8; 256],
-    length: usize,
-}
+/// An entry of the boot archive, and its bytes.
+type Read = (koskit_spec::archive::Entry, File);
 
-impl Default for Line {
-    fn default() -> Self {
-        Self { bytes: [0; 256], length: 0 }
-    }
-}
-
-impl Line {
-    fn text(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..self.length]).unwrap_or("?")
-    }
-}
-
-impl Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            let end = self.length + c.len_utf8();
-            match self.bytes.get_mut(self.length..end) {
-                Some(to) => c.encode_utf8(to),
-                None => return Ok(()),
-            };
-            self.length = end;
-        }
-        Ok(())
-    }
+/// Has the interrupt of the serial port come where this thread receives messages.
+fn interrupt(ipc: &mut Ipc, space: &mut Space, memory: Untyped) -> koskit_abi::Result<IrqHandler> {
+    let notification = space.make(ipc, memory, Object::Notification)?;
+    let (badged, handler) = (space.slots(1), space.slots(1));
+    space.slot(badged).mint_badged(ipc, space.slot(notification), Rights::ALL, SERIAL_BADGE)?;
+    IrqControl::at(slot::IRQ_CONTROL).get(ipc, console::INTERRUPT, space.slot(handler))?;
+    let handler = IrqHandler::at(handler);
+    handler.set_notification(ipc, Notification::at(badged))?;
+    TCB.bind_notification(ipc, Notification::at(notification))?;
+    Ok(handler)
 }

@@ -3,9 +3,10 @@
 use crate::console::{self, Console};
 use crate::serve;
 use core::arch::{asm, global_asm};
+use core::cell::UnsafeCell;
 use core::fmt::Write;
+use core::sync::atomic::{AtomicBool, Ordering};
 use koskit_abi::{BootInfo, Ipc};
-use koskit_wire::Kind;
 
 /// What this thread begins with.
 pub struct Start {
@@ -17,6 +18,30 @@ pub struct Start {
     pub reset: u64,
     /// Ticks when this program did.
     pub ticks: u64,
+}
+
+/// A static that is taken once.
+pub struct Once<T> {
+    value: UnsafeCell<T>,
+    taken: AtomicBool,
+}
+
+// SAFETY: only whoever took it gets to the value.
+unsafe impl<T: Send> Sync for Once<T> {}
+
+impl<T> Once<T> {
+    /// Not yet taken.
+    pub const fn new(value: T) -> Self {
+        Self { value: UnsafeCell::new(value), taken: AtomicBool::new(false) }
+    }
+
+    /// The value; `None` where somebody has it already.
+    #[expect(clippy::mut_from_ref, reason = "there is one reference only")]
+    pub fn take(&'static self) -> Option<&'static mut T> {
+        let taken = self.taken.swap(true, Ordering::Relaxed);
+        // SAFETY: nobody else has got it, nor will.
+        (!taken).then(|| unsafe { &mut *self.value.get() })
+    }
 }
 
 global_asm!(
@@ -66,10 +91,10 @@ pub fn ticks_per_second() -> u64 {
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     // The machine's memory is in a state that nobody understands: nothing goes on, and the
-    // last line tells the host so. Another console may be in the middle of a stream, so that
-    // this one switches in any case.
-    let mut console = Console::after_panic();
-    let _ = writeln!(console.stream(0, Kind::Log), "the root server has a mistake: {info}");
-    let _ = writeln!(console.stream(0, Kind::Log), "halting...");
+    // last line tells the host so. A frame that was not finished ends where the next begins.
+    let mut console = Console::new();
+    let mut log = console.log(0);
+    let _ = writeln!(log, "the root server has a mistake: {info}\nhalting...");
+    drop(log);
     console::wait_forever()
 }
