@@ -84,12 +84,14 @@ impl Home {
     }
 
     /// The variables that make it the home of a command.
-    pub fn environment(&self) -> [(&'static str, PathBuf); 4] {
+    pub fn environment(&self) -> [(&'static str, PathBuf); 6] {
         let path = |name| self.path().join(name);
         [
             ("XDG_DATA_HOME", path("data")),
             ("XDG_CACHE_HOME", path("cache")),
             ("XDG_CONFIG_HOME", path("config")),
+            ("XDG_RUNTIME_DIR", path("run")),
+            ("XDG_STATE_HOME", path("state")),
             ("DOCKER_CONFIG", path("docker")),
         ]
     }

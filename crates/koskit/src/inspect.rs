@@ -1,26 +1,40 @@
-//! `koskit inspect`: everything about an image, in docker's shape.
+//! `koskit inspect`: everything about an image or a container, in docker's shape.
 
-use crate::{lower, names, output};
+use crate::machine::Which;
+use crate::{lower, names, output, ps};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use koskit_image::{Image, Store};
+use koskit_keeper::State;
 use koskit_llb::{Platform, Reference};
 use serde_json::{Value, json};
 
-/// Show everything about images
+/// Show everything about images and containers
 ///
-/// Prints a JSON array with an object for each image, in the shape that docker gives it.
+/// Prints a JSON array with an object for each, in the shape that docker gives it. A name of a
+/// container on the machine that runs comes first.
 #[derive(Args)]
 pub struct Arguments {
-    /// Names of images
-    #[arg(required = true, value_name = "IMAGE")]
-    names: Vec<Reference>,
+    /// Names of containers or images, or ids of containers
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Only images, or only containers
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    kind: Option<Kind>,
+    #[command(flatten)]
+    machine: Which,
     /// The image for this platform; default: linux/arm64, or whatever there is
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
     /// Indented for people, or on one line for programs; JSON in both cases
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Image,
+    Container,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -30,15 +44,29 @@ enum Format {
     Json,
 }
 
-/// Prints the images.
+/// Prints them.
 ///
 /// # Errors
-/// There is no such image, or it cannot be read.
+/// There is no such image or container, or it cannot be read.
 pub fn inspect(arguments: &Arguments) -> Result<()> {
-    let store = names::store()?;
     let mut all = Vec::new();
     for name in &arguments.names {
-        let image = find(&store, name, arguments.platform.as_ref())?;
+        if arguments.kind != Some(Kind::Image) {
+            match container(&arguments.machine, name) {
+                Ok(Some(container)) => {
+                    all.push(container);
+                    continue;
+                }
+                Err(error) if arguments.kind == Some(Kind::Container) => return Err(error),
+                _ => {}
+            }
+            if arguments.kind == Some(Kind::Container) {
+                // It says what to do.
+                arguments.machine.must()?;
+            }
+        }
+        let store = names::store()?;
+        let image = find(&store, &name.parse()?, arguments.platform.as_ref())?;
         all.push(describe(&store, &image)?);
     }
     let all = Value::Array(all);
@@ -48,6 +76,37 @@ pub fn inspect(arguments: &Arguments) -> Result<()> {
     };
     output::print(&text)?;
     Ok(())
+}
+
+/// A container of a machine, if that runs.
+fn container(machine: &Which, name: &str) -> Result<Option<Value>> {
+    if machine.client()?.is_none() {
+        return Ok(None);
+    }
+    let told = ps::one(machine, name)?;
+    let time = |time: Option<u64>| time.map_or(String::new(), names::time);
+    Ok(Some(json!({
+        "Id": told.id,
+        "Name": told.name,
+        "Image": told.image,
+        "Created": names::time(told.created),
+        "Path": told.command.first(),
+        "Args": told.command.get(1..),
+        "State": {
+            "Status": told.state,
+            "Running": told.state == State::Running,
+            "Restarting": told.state == State::Restarting,
+            "ExitCode": told.status,
+            "Error": told.error.unwrap_or_default(),
+            "StartedAt": time(told.started),
+            "FinishedAt": time(told.finished),
+        },
+        "RestartCount": told.restarts,
+        "HostConfig": { "RestartPolicy": { "Name": told.restart.to_string() } },
+        "Config": { "OpenStdin": told.interactive },
+        "Number": told.number,
+        "Native": told.spec,
+    })))
 }
 
 /// The image of a name, for a platform or the likeliest one.

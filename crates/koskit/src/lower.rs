@@ -39,7 +39,7 @@ Examples:
 pub struct Process {
     /// Name of the container
     #[arg(long)]
-    name: Option<String>,
+    pub name: Option<String>,
     /// Set an environment variable; without a value, to the one it has here
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,

@@ -3,6 +3,7 @@
 mod build;
 mod builder;
 mod compose;
+mod container;
 mod copy;
 mod debug;
 mod diff;
@@ -15,9 +16,11 @@ mod inspect;
 mod load;
 mod login;
 mod lower;
+mod machine;
 mod names;
 mod output;
 mod prune;
+mod ps;
 mod pull;
 mod push;
 mod registry;
@@ -55,6 +58,8 @@ const EXAMPLES: &str = "\
 Examples:
   koskit build -t hello examples/hello    build an image from a Dockerfile
   koskit run hello                        run it on a seL4 machine
+  koskit machine start                    start a machine that runs until it is stopped
+  koskit run -d --name web web            run a container in its background
   koskit images                           list what there is
   koskit inspect hello                    show everything about an image
 
@@ -67,7 +72,17 @@ enum Command {
     #[command(subcommand)]
     Builder(builder::Command),
     Compose(compose::Arguments),
-    Run(run::Arguments),
+    Run(Box<run::Arguments>),
+    #[command(subcommand)]
+    Machine(machine::Command),
+    Ps(ps::Arguments),
+    Logs(container::Logs),
+    Stop(container::Stop),
+    Kill(container::Kill),
+    Rm(container::Remove),
+    Wait(container::Wait),
+    Stats(ps::Stats),
+    Top(ps::Top),
     Images(images::Arguments),
     Inspect(inspect::Arguments),
     History(history::Arguments),
@@ -112,6 +127,15 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Builder(command) => builder::builder(&command),
         Command::Compose(arguments) => compose::compose(&arguments),
+        Command::Machine(command) => machine::machine(&command),
+        Command::Ps(arguments) => ps::ps(&arguments),
+        Command::Logs(arguments) => container::logs(&arguments),
+        Command::Stop(arguments) => container::stop(&arguments),
+        Command::Kill(arguments) => container::kill(&arguments),
+        Command::Rm(arguments) => container::remove(&arguments),
+        Command::Wait(arguments) => container::wait(&arguments),
+        Command::Stats(arguments) => ps::stats(&arguments),
+        Command::Top(arguments) => ps::top(&arguments),
         Command::Images(arguments) => images::images(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::History(arguments) => history::history(&arguments),

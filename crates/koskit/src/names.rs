@@ -6,6 +6,7 @@ use koskit_image::{Error, Image, Store, folders};
 use koskit_llb::{Platform, Reference};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What runs on a seL4 machine.
 pub fn target() -> Platform {
@@ -206,6 +207,35 @@ pub fn created(seconds: i64) -> String {
     koskit_progress::Time::new(seconds, 0).to_string()
 }
 
+/// The same, of nanoseconds since 1970.
+pub fn time(nanoseconds: u64) -> String {
+    let (seconds, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    koskit_progress::Time::new(seconds as i64, rest as u32).to_string()
+}
+
+/// How long ago that was, as docker says it.
+pub fn since(nanoseconds: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    span(now.saturating_sub(Duration::from_nanos(nanoseconds)).as_secs())
+}
+
+fn span(seconds: u64) -> String {
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match seconds {
+        0 => "Less than a second".into(),
+        1 => "1 second".into(),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".into(),
+        120..2700 => format!("{minutes} minutes"),
+        2700..5400 => "About an hour".into(),
+        _ if hours < 48 => format!("{hours} hours"),
+        _ if hours < 24 * 14 => format!("{} days", hours / 24),
+        _ if hours < 24 * 60 => format!("{} weeks", hours / 24 / 7),
+        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +246,23 @@ mod tests {
         assert_eq!(created(951_782_399), "2000-02-28T23:59:59Z");
         assert_eq!(created(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(created(1_767_225_599), "2025-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn spans_are_said_as_docker_says_them() {
+        let spans = [0, 1, 59, 60, 150, 3600, 7200, 86_400 * 3, 86_400 * 30].map(span);
+        let words = [
+            "Less than a second",
+            "1 second",
+            "59 seconds",
+            "About a minute",
+            "2 minutes",
+            "About an hour",
+            "2 hours",
+            "3 days",
+            "4 weeks",
+        ];
+        assert_eq!(spans, words);
     }
 
     #[test]

@@ -1,22 +1,25 @@
-//! `koskit run`: an image on a seL4 machine.
+//! `koskit run`: an image on a seL4 machine, on one that runs or on one of its own.
 //!
 //! The container's standard output and error are ours, byte for byte; what the machine says
 //! about itself comes with `--verbose`. We end with the container's status, or with 125 where
 //! there is none, as `docker run` does.
 
 use crate::error::{RUN_FAILED, report};
-use crate::lower;
+use crate::machine::Which;
 use crate::output::{self, Paint};
-use anyhow::Result;
+use crate::{lower, names};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
+use koskit_keeper::{BlobName, Client, Piece, Policy, Run, Stream};
 use koskit_llb::Reference;
 use koskit_lower::Bundle;
-use koskit_machine::{Container, Event, Message, Platform, STATUS_FAULTED, boot};
+use koskit_machine::{Container, Digest, Event, Message, Platform, STATUS_FAULTED, boot};
 use std::process::ExitCode;
 
 /// Run a container of an image on a seL4 machine
 ///
-/// Boots seL4 in QEMU, starts the container, and ends with its exit status.
+/// Starts the container on the machine that runs (koskit machine start), or else boots one in QEMU
+/// for this container alone; and ends with its exit status.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
@@ -28,12 +31,26 @@ pub struct Arguments {
     /// Boot the seL4 kernel that checks itself and prints what it does
     #[arg(long)]
     debug_kernel: bool,
-    /// Remove the container when it ends (which koskit always does)
-    #[arg(long, hide = true)]
+    /// Leave the container running in the background, on a machine, and print its id
+    #[arg(short, long)]
+    detach: bool,
+    /// Give the container our standard input
+    #[arg(short, long)]
+    interactive: bool,
+    /// A terminal, which containers do not have yet: accepted, and does nothing
+    #[arg(short, long, hide = true)]
+    tty: bool,
+    /// Forget the container when it has ended
+    #[arg(long)]
     rm: bool,
-    /// Count instructions instead of time
+    /// Start it again when it ends: no, on-failure[:COUNT] or always
+    #[arg(long, value_name = "POLICY", default_value_t)]
+    restart: Policy,
+    /// Count instructions instead of time, on a machine of its own
     #[arg(long, hide = true)]
     icount: bool,
+    #[command(flatten)]
+    machine: Which,
     /// Name of an image
     image: Reference,
     /// Arguments of the program, instead of the image's CMD
@@ -46,6 +63,8 @@ Examples:
   koskit run hello                          what the image's ENTRYPOINT and CMD say
   koskit run -e HELLO=seL4 hello one two    another variable, other arguments
   koskit run --entrypoint /bin/ls kos/busybox /
+  koskit run -d --name web --restart always web
+                                            in the background of a machine that runs
   koskit run --verbose hello                and tell what the machine does";
 
 /// Runs it. The status to end with is the container's.
@@ -58,9 +77,28 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 
 fn try_run(arguments: &Arguments) -> Result<u8> {
     let platform = Platform::find()?;
+    // These ask for a machine of its own.
+    let alone = arguments.icount || arguments.debug_kernel;
+    let client = if alone { None } else { arguments.machine.client()? };
+    if client.is_none() {
+        ensure!(
+            !alone || !arguments.detach,
+            "a container on a machine of its own cannot run in the background"
+        );
+        if arguments.machine.is_named() || arguments.detach || arguments.restart != Policy::No {
+            // It says what to do.
+            arguments.machine.must()?;
+        }
+        if arguments.interactive {
+            bail!("standard input needs a machine that runs; start it with: koskit machine start");
+        }
+    }
     let bundle = arguments.process.lower(&platform, &arguments.image, &arguments.args)?;
     let mut listener = Listener { paint: Paint::stderr(), arguments, fault: None, closed: None };
     listener.contract(&bundle);
+    if let Some(client) = client {
+        return on_machine(client, arguments, bundle, &mut listener);
+    }
     let container = Container {
         contract: bundle.contract,
         process: bundle.process(),
@@ -77,6 +115,54 @@ fn try_run(arguments: &Arguments) -> Result<u8> {
         Some(closed) => Err(closed.into()),
         None => Ok(ended.status),
     }
+}
+
+/// Runs it on a machine that runs.
+fn on_machine(
+    client: Client,
+    arguments: &Arguments,
+    bundle: Bundle,
+    listener: &mut Listener<'_>,
+) -> Result<u8> {
+    let spec = bundle.spec_json();
+    let contract = [bundle.contract.to_bytes().as_slice(), &bundle.process()].concat();
+    let blobs = [contract, bundle.program, bundle.initrd].map(|bytes| (digest(&bytes), bytes));
+    let run = Run {
+        name: arguments.process.name.clone(),
+        image: names::short(&arguments.image),
+        command: bundle.args,
+        spec,
+        restart: arguments.restart,
+        interactive: arguments.interactive,
+        detach: arguments.detach,
+        remove: arguments.rm,
+        blobs: blobs.each_ref().map(|(name, _)| *name),
+    };
+    let blob = |name: BlobName| {
+        blobs.iter().find(|(known, _)| *known == name).map(|(_, bytes)| bytes.clone())
+    };
+    let mut id = String::new();
+    let told = client.run(run, &blob, &mut |told| id.clone_from(&told.id), &mut |piece| {
+        listener.piece(&piece);
+        anyhow::Ok(())
+    })?;
+    if arguments.detach {
+        output::print(&format!("{id}\n"))?;
+        return Ok(0);
+    }
+    if let Some(closed) = listener.closed.take() {
+        return Err(closed.into());
+    }
+    if let Some(error) = told.error {
+        listener.fail(&format!("the container did not end by itself: {error}"));
+    }
+    Ok(told.status)
+}
+
+fn digest(bytes: &[u8]) -> BlobName {
+    let hex = koskit_llb::Digest::of(bytes);
+    let byte = |index: usize| u8::from_str_radix(&hex.hex()[2 * index..2 * index + 2], 16);
+    BlobName(Digest(std::array::from_fn(|index| byte(index).unwrap_or(0))))
 }
 
 /// Passes on what the machine says.
@@ -115,6 +201,18 @@ impl Listener<'_> {
             }
             Message::Event(event) if self.arguments.verbose => self.say(&event.to_string()),
             Message::Event(_) => {}
+        }
+    }
+
+    /// The same, of a machine that runs.
+    fn piece(&mut self, piece: &Piece) {
+        match piece.stream {
+            Stream::Output => self.write(&piece.bytes),
+            Stream::Error => output::error_bytes(&piece.bytes),
+            Stream::Log => {
+                let text = String::from_utf8_lossy(&piece.bytes);
+                text.lines().for_each(|line| self.say(line));
+            }
         }
     }
 
