@@ -85,6 +85,8 @@ fn a_python_application_is_tested_while_it_is_built_and_runs_on_arm64() {
     let files = unpacked(&home, "words");
     assert!(!files.join("app/test_words.py").exists());
     assert!(files.join("app/words/__pycache__/__init__.cpython-311.pyc").exists());
+    let ran = home.must(&["run", "words"]);
+    assert_eq!(ran.stdout, "Python 3.11.2 on aarch64\n   4 the\n   2 bird\n   2 feathers\n");
     let output = qemu
         .arg("-L")
         .arg(&files)

@@ -1,5 +1,6 @@
 //! `koskit lower`: an image as the root server takes it.
 
+use crate::output::Paint;
 use crate::{names, output, registry, trust};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -116,6 +117,10 @@ pub fn write(arguments: &Arguments) -> Result<()> {
     let platform = Platform::find()?;
     let bundle = arguments.process.lower(&platform, &arguments.image, &arguments.args)?;
     bundle.write(&arguments.output)?;
+    for (path, why) in &bundle.refused {
+        let paint = Paint::stderr().with("1;33", "warning:");
+        output::error(&format!("{paint} /{} is left as it is: {why}\n", path.display()));
+    }
     output::print(&table(&bundle))?;
     Ok(())
 }

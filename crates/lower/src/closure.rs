@@ -145,3 +145,62 @@ impl Dynamic {
         Some(Self { needed, search })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use koskit_image::Node;
+    use std::process::Command;
+
+    /// Links an empty library or program with these flags in a folder; its bytes, where there is
+    /// a compiler.
+    fn link(folder: &Path, name: &str, flags: &[&str]) -> Option<Vec<u8>> {
+        std::fs::write(folder.join("empty.c"), "int main(void) { return 0; }\n").unwrap();
+        let done = Command::new("aarch64-linux-gnu-gcc")
+            .current_dir(folder)
+            .args(["-nostdlib", "-Wl,-e,main,--no-as-needed,--allow-shlib-undefined"])
+            .args(["-o", name, "empty.c"])
+            .args(flags)
+            .status();
+        done.is_ok_and(|s| s.success()).then(|| std::fs::read(folder.join(name)).unwrap())
+    }
+
+    #[test]
+    fn libraries_are_found_where_linkers_look_and_each_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let Some(deep) = link(at, "libdeep.so", &["-shared"]) else {
+            return println!("skipped: aarch64-linux-gnu-gcc is not here");
+        };
+        let near = ["-shared", "-L.", "-ldeep", "-Wl,-rpath,$ORIGIN/deep"];
+        let near = link(at, "libnear.so", &near).unwrap();
+        let conf = link(at, "libconf.so", &["-shared", "-L.", "-lnear"]).unwrap();
+        let flags = ["-pie", "-fPIE", "-L.", "-lconf", "-lnear", "-Wl,-I/lib/ld.so"];
+        let program = link(at, "program", &flags).unwrap();
+        assert!(Closure::of(&Tree::new(), Path::new("/program"), &deep, &[]).unwrap().0.is_empty());
+
+        let mut tree = Tree::new();
+        let missing = Closure::of(&tree, Path::new("/program"), &program, &[]).err();
+        assert_eq!(missing, Some(PathBuf::from("/lib/ld.so")));
+        for (path, bytes) in [
+            ("lib/ld-1.so", &deep),
+            ("usr/lib/libnear.so", &near),
+            ("usr/lib/deep/libdeep.so", &deep),
+            ("opt/libdeep.so", &deep),
+            ("opt/libconf.so", &conf),
+        ] {
+            tree.insert(path, Node::file(0o644, bytes.clone()));
+        }
+        tree.insert("lib/ld.so", Node::symlink("ld-1.so"));
+        tree.insert("lib/libconf.so", Node::file(0o644, &b"/* a linker's script */"[..]));
+        tree.insert("etc/ld.so.conf.d/opt.conf", Node::file(0o644, &b"# of ours\n/opt\n"[..]));
+        let closure = Closure::of(&tree, Path::new("/program"), &program, &[]).unwrap();
+        let paths: Vec<_> = closure.paths().collect();
+        let expected =
+            ["lib/ld-1.so", "opt/libconf.so", "usr/lib/deep/libdeep.so", "usr/lib/libnear.so"];
+        assert_eq!(paths, expected.map(Path::new));
+        assert!(closure.pages() >= 4);
+        let env = ["LD_LIBRARY_PATH=/elsewhere:/opt".to_owned()];
+        assert!(Closure::of(&tree, Path::new("/program"), &program, &env).is_ok());
+    }
+}

@@ -30,7 +30,8 @@ impl<S: System> Kos<'_, S> {
         offset: u64,
     ) -> Result {
         let protection = Protection::new(protection)?;
-        if flags & map::ANONYMOUS != 0 {
+        let mut zeroes = || self.files.get(fd).map(|open| open.object) == Ok(Object::Zero);
+        if flags & map::ANONYMOUS != 0 || zeroes() {
             return self
                 .with_memory(|memory, system| memory.map(system, hint, length, protection, flags));
         }
