@@ -145,6 +145,13 @@ programs! { "tools":
     openssl_digest ["/usr/bin/openssl", "dgst", "-sha256", "/etc/passwd"] => "SHA2-256(/etc/passwd)= *\n",
     ripgrep ["/usr/bin/rg", "-n", "--no-config", "r[o]+t", "/etc/passwd"]
         => "1:root:x:0:0:root:/root:/bin/sh\n",
+    redis ["/usr/bin/redis-server", "--version"] => "Redis server v=7.0.15 *\n",
+    sqlite_in_a_file ["/usr/bin/sqlite3", "/tmp/test.db", "pragma journal_mode=delete; \
+        create table t(a); insert into t values (1), (2); create index i on t(a); \
+        begin; insert into t values (3); rollback; vacuum; select sum(a) from t; \
+        pragma integrity_check;"] => "delete\n3\nok\n",
+    busybox_files ["/bin/busybox", "sh", "-c", "echo 1 > /tmp/a; echo 2 >> /tmp/a; \
+        while read line; do echo got $line; done < /tmp/a"] => "got 1\ngot 2\n",
     tini ["/usr/bin/tini-static", "--version"] => "tini version 0.19.0\n",
 }
 
@@ -155,6 +162,13 @@ programs! { "python":
         print(sorted(os.listdir('/usr/bin'))[0] != '', round(math.pi, 3)); \
         print(hashlib.sha256(b'x').hexdigest()[:8], collections.Counter('aab').most_common(1))"]
         => "{\"a\": [1, 2.5, null]}\na b\nTrue 3.142\n2d711642 [('a', 2)]\n",
+    python_files ["/usr/bin/python3", "-c", "import os, tempfile, shutil, pathlib; \
+        d = pathlib.Path(tempfile.mkdtemp()); (d / 'a').write_text('one\\ntwo\\n'); \
+        os.rename(d / 'a', d / 'b'); print(*(d / 'b').read_text().split(), os.listdir(d)); \
+        shutil.rmtree(d); print(d.exists())"] => "one two ['b']\nFalse\n",
+    python_sockets ["/usr/bin/python3", "-c", "import socket, select, os; a, b = socket.socketpair(); \
+        a.sendall(b'ping'); print(select.select([b], [], [], 5)[0] == [b], b.recv(9)); \
+        r, w = os.pipe(); os.write(w, b'x'); print(os.read(r, 9))"] => "True b'ping'\nb'x'\n",
 }
 
 #[test]

@@ -30,15 +30,17 @@ impl<S: System> Kos<'_, S> {
         offset: u64,
     ) -> Result {
         let protection = Protection::new(protection)?;
-        let mut zeroes = || self.files.get(fd).map(|open| open.object) == Ok(Object::Zero);
-        if flags & map::ANONYMOUS != 0 || zeroes() {
-            return self
-                .with_memory(|memory, system| memory.map(system, hint, length, protection, flags));
+        let zeroes = |this: &mut Self| {
+            this.with_memory(|memory, system| memory.map(system, hint, length, protection, flags))
+        };
+        if flags & map::ANONYMOUS != 0 {
+            return zeroes(self);
         }
         let open = self.files.get(fd)?.clone();
         let file = match &open.object {
             Object::File(file) => self.tree.changed(file).ok_or(file),
             Object::Regular(inode) => Ok(inode),
+            Object::Zero => return zeroes(self),
             _ => return Err(Errno::NODEV),
         };
         let shared = flags & map::PRIVATE == 0;
