@@ -87,6 +87,13 @@ fn files_and_descriptors_behave_as_on_linux() {
 }
 
 #[test]
+fn a_container_tells_of_itself_and_files_end_where_its_memory_does() {
+    let ran = run("proc", &["one two"]);
+    assert_good(&ran);
+    assert_eq!(ran.stderr[&1], "to stderr\n");
+}
+
+#[test]
 fn memory_is_mapped_protected_given_back_and_zero_when_it_comes_again() {
     assert_good(&run("memory", &[]));
 }

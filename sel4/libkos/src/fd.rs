@@ -131,12 +131,13 @@ impl Table {
         table
     }
 
-    /// Bytes that the next change of the table may allocate.
-    pub fn cost(&self) -> usize {
+    /// Bytes that opening something may allocate, or making it the descriptor `to`.
+    pub fn cost(&self, to: u64) -> usize {
+        let (length, room) = (self.fds.len(), self.fds.capacity());
+        let needed = (to.min(FD_MAX as u64) as usize).max(length) + 1;
         // Vectors double; the allocator rounds up once more.
-        2 * size_of::<Open>()
-            + 4 * self.fds.capacity().max(8) * size_of::<Option<Fd>>()
-            + 2 * FD_MAX * size_of::<Option<Fd>>()
+        let grown = if needed <= room { 0 } else { needed.max(2 * room).max(8) };
+        2 * (size_of::<Open>() + grown * size_of::<Option<Fd>>())
     }
 
     /// Opens something at the lowest free descriptor.
@@ -212,6 +213,11 @@ impl Table {
     pub fn cloexec(&mut self, fd: u64) -> Result<&mut bool> {
         let slot = self.fds.get_mut(fd as u32 as usize);
         slot.and_then(Option::as_mut).map(|fd| &mut fd.cloexec).ok_or(Errno::BADF)
+    }
+
+    /// A number that no descriptor has that is open, nor a larger one.
+    pub fn count(&self) -> u64 {
+        self.fds.len() as u64
     }
 
     /// The lowest descriptor from `from` on that stands for something.

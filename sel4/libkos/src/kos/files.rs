@@ -42,7 +42,7 @@ impl<S: System> Kos<'_, S> {
 
     fn open(&mut self, at: u64, path: u64, flags: u64, mode: u64) -> Result {
         let (path, flags) = (user::path(path)?, flags as u32);
-        self.system.reserve(self.files.cost() + RESERVE)?;
+        self.system.reserve(self.files.cost(0) + RESERVE)?;
         if flags & (flag::CREAT | flag::TMPFILE | flag::TRUNC) != 0 {
             self.stamp()?;
         }
@@ -352,7 +352,7 @@ impl<S: System> Kos<'_, S> {
     }
 
     pub(super) fn dup(&mut self, fd: u64) -> Result {
-        self.system.reserve(self.files.cost())?;
+        self.system.reserve(self.files.cost(0))?;
         self.files.duplicate(fd, 0, false)
     }
 
@@ -360,7 +360,7 @@ impl<S: System> Kos<'_, S> {
         if flags & !u64::from(flag::CLOEXEC) != 0 {
             return Err(Errno::INVAL);
         }
-        self.system.reserve(self.files.cost())?;
+        self.system.reserve(self.files.cost(to))?;
         let before = self.files.get(to).ok().cloned();
         let result = self.files.replace(fd, to, flags != 0);
         before.into_iter().for_each(|open| self.let_go(open));
@@ -382,7 +382,7 @@ impl<S: System> Kos<'_, S> {
         const CHANGEABLE: u32 = flag::APPEND | flag::NONBLOCK | flag::DIRECT;
         match command as u32 as u64 {
             command @ (DUPFD | DUPFD_CLOEXEC) => {
-                self.system.reserve(self.files.cost())?;
+                self.system.reserve(self.files.cost(argument))?;
                 self.files.duplicate(fd, argument, command == DUPFD_CLOEXEC)
             }
             GETFD => self.files.cloexec(fd).map(|&mut cloexec| u64::from(cloexec)),

@@ -120,7 +120,9 @@ impl<S: System> Kos<'_, S> {
             }
             Object::Text(text) => {
                 self.prepare()?;
-                self.system.reserve(8 * RESERVE)?;
+                // Most is said of what is mapped.
+                let parts = self.memory.ranges().count() + 16;
+                self.system.reserve(RESERVE + 2048 * parts)?;
                 Ok(self.with_facts(|facts| text.read(facts, offset, into)) as u64)
             }
             Object::Pipe(_) | Object::Counter(_) | Object::Timer(_) | Object::Socket(_)

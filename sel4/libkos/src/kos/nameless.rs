@@ -16,7 +16,7 @@ const COMMON: u32 = flag::CLOEXEC | flag::NONBLOCK;
 impl<S: System> Kos<'_, S> {
     /// Opens something at the lowest free descriptor.
     pub(super) fn open_object(&mut self, object: Object, flags: u32) -> Result {
-        self.system.reserve(self.files.cost() + RESERVE)?;
+        self.system.reserve(self.files.cost(0) + RESERVE)?;
         self.files.open(object, flags)
     }
 
@@ -28,7 +28,7 @@ impl<S: System> Kos<'_, S> {
         cloexec: bool,
         into: u64,
     ) -> Result {
-        self.system.reserve(self.files.cost() + RESERVE)?;
+        self.system.reserve(self.files.cost(self.files.count() + 1) + RESERVE)?;
         let out = user::bytes_mut(into, 8)?;
         let first = self.files.add(Rc::new(first), cloexec)?;
         let second = self.files.add(Rc::new(second), cloexec).inspect_err(|_| {

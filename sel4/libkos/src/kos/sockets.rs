@@ -197,7 +197,7 @@ impl<S: System> Kos<'_, S> {
             return Err(Errno::INVAL);
         }
         let (open, socket) = self.socket_of(fd)?;
-        self.system.reserve(self.files.cost() + RESERVE)?;
+        self.system.reserve(self.files.cost(0) + RESERVE)?;
         let until = self.timeout(&socket, so::RCVTIMEO)?;
         match socket.accept() {
             Ok(new) => {
@@ -641,7 +641,8 @@ impl<S: System> Kos<'_, S> {
         let room = (size - used).saturating_sub(16) / 4;
         let count = room.min(files.len() as u64);
         cut |= count < files.len() as u64;
-        self.system.reserve(self.files.cost())?;
+        let most = self.files.count() + files.len() as u64;
+        self.system.reserve(self.files.cost(most))?;
         let mut opened = 0;
         let start = control + used;
         for open in files {

@@ -15,7 +15,7 @@ use core::cell::{Cell, RefCell};
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
 /// What a page leaves of libkos's memory, so that other calls do not fail for lack of it.
-const MARGIN: usize = 16 << 10;
+const MARGIN: usize = 32 << 10;
 /// Largest file: what offsets can say.
 pub const SIZE_MAX: u64 = i64::MAX as u64;
 

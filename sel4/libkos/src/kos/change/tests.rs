@@ -199,7 +199,7 @@ fn writing_ends_where_memory_does() {
     let data = vec![b'x'; 10_000];
     let at = data.as_ptr() as u64;
     assert_eq!(call(&mut kos, WRITE, &[fd, at, 5000]), Ok(5000));
-    kos.system().room = 20_000;
+    kos.system().room = 40_000;
     assert_eq!(call(&mut kos, WRITE, &[fd, at, 10_000]), Ok(8192 - 5000));
     assert_eq!(call(&mut kos, WRITE, &[fd, at, 10_000]), Err(Errno::NOSPC));
     assert_eq!(stat(&mut kos, "/new"), Ok((0o100_000, 1, 8192)));
