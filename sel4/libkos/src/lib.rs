@@ -23,6 +23,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[cfg(test)]
+mod abi;
 pub mod errno;
 pub mod fd;
 pub mod initrd;

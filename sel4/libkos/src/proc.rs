@@ -176,6 +176,12 @@ const TABLE: &[(&str, What)] = &[
     ("sys/kernel/mm/transparent_hugepage/hpage_pmd_size", Constant("2097152\n")),
 ];
 
+/// The paths of all files.
+#[cfg(test)]
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(path, _)| *path)
+}
+
 impl Fixed {
     /// The file system that begins with this name in the root.
     pub fn mount(name: &[u8]) -> Option<Self> {
