@@ -8,6 +8,7 @@
 //! | `lock` | locks of files |
 //! | `map` | mapping memory and files; the dynamic linker at the start |
 //! | `nameless` | making pipes, counters, timers |
+//! | `options` | options of sockets |
 //! | `poll` | waiting for descriptors |
 //! | `sockets` | sockets |
 //! | `program` | time, signals, identity, the process itself |
@@ -22,6 +23,7 @@ mod input;
 mod lock;
 mod map;
 mod nameless;
+mod options;
 mod poll;
 mod program;
 mod sockets;
