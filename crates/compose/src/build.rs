@@ -74,6 +74,8 @@ pub struct Build {
     pub extra_hosts: Vec<String>,
     /// Size of `/dev/shm`.
     pub shm_size: Option<String>,
+    /// Limits of commands, in the words of `--ulimit`.
+    pub ulimits: Vec<String>,
     /// In the words of `--ssh`.
     pub ssh: Vec<String>,
     /// Secrets for `RUN --mount=type=secret`.
@@ -143,6 +145,7 @@ impl Build {
                 "network" => build.network = reader.text(node, name),
                 "extra_hosts" => build.extra_hosts = hosts(reader, node),
                 "shm_size" => build.shm_size = reader.text(node, name),
+                "ulimits" => build.ulimits = limits(reader, node),
                 "ssh" => {
                     let keys = match &node.value {
                         Value::Scalar { text, .. } => BTreeMap::from([(text.clone(), None)]),
@@ -160,7 +163,7 @@ impl Build {
                 "provenance" => build.provenance = reader.text(node, name),
                 "privileged" if reader.boolean(node, name) == Some(false) => {}
                 "isolation" if reader.text(node, name).as_deref() == Some("default") => {}
-                "privileged" | "isolation" | "ulimits" => {
+                "privileged" | "isolation" => {
                     reader.error(key.span, format!("build has {name}, which koskit cannot honour"));
                 }
                 _ => {}
@@ -204,6 +207,26 @@ fn hosts(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
         hosts.extend(addresses.iter().map(|address| format!("{}:{address}", key.text)));
     }
     hosts
+}
+
+/// `NAME: LIMIT`, or `NAME` with `soft` and `hard`.
+fn limits(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    let mut limits = Vec::new();
+    for (key, node) in reader.map(node, "ulimits") {
+        let name = &key.text;
+        if let Value::Scalar { .. } = &node.value {
+            limits.extend(reader.text(node, name).map(|limit| format!("{name}={limit}")));
+            continue;
+        }
+        let entries = reader.map(node, name);
+        reader.known(entries, name, &["hard", "soft"]);
+        let mut get = |key| node.get(key).and_then(|node| reader.text(node, key));
+        match (get("soft"), get("hard")) {
+            (Some(soft), Some(hard)) => limits.push(format!("{name}={soft}:{hard}")),
+            _ => reader.error(node.span, format!("the limit {name} must have soft and hard")),
+        }
+    }
+    limits
 }
 
 fn secrets(reader: &mut Reader<'_>, node: &Node) -> Vec<BuildSecret> {

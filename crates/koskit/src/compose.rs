@@ -236,6 +236,7 @@ fn words(
     build.network.iter().for_each(|network| flag("network", network));
     build.extra_hosts.iter().for_each(|host| flag("add-host", host));
     build.shm_size.iter().for_each(|size| flag("shm-size", size));
+    build.ulimits.iter().for_each(|limit| flag("ulimit", limit));
     build.ssh.iter().for_each(|ssh| flag("ssh", ssh));
     for secret in &build.secrets {
         let from = project.secrets.get(&secret.source).map(String::as_str).unwrap_or_default();

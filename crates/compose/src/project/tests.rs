@@ -64,6 +64,7 @@ services:
       target: dev
       additional_contexts: {lib: ../lib, a: \"service:a\", git: \"https://example.com/x.git\"}
       extra_hosts: {db: [10.0.0.1, \"::1\"]}
+      ulimits: {nproc: 9, nofile: {hard: 2, soft: 1}}
       secrets: [token, {source: key, target: id}]
       ssh: default
       no_cache: \"true\"
@@ -87,6 +88,7 @@ services:
     assert_eq!(b.labels["l"], "1");
     assert_eq!(b.additional_contexts["lib"], "/work/My.App/../lib");
     assert_eq!(b.additional_contexts["git"], "https://example.com/x.git");
+    assert_eq!(b.ulimits, ["nproc=9", "nofile=1:2"]);
     assert_eq!(b.extra_hosts, ["db:10.0.0.1", "db:::1"]);
     assert_eq!(b.secrets[1], BuildSecret { id: "id".into(), source: "key".into() });
     assert_eq!(project.secrets["token"], "src=/work/My.App/./token");
@@ -132,7 +134,7 @@ service: {}
 services:
   a:
     imgae: x
-    build: {contxt: ., dockerfile: [a], ulimits: {nofile: 1}, secrets: [none]}
+    build: {contxt: ., dockerfile: [a], isolation: hyperv, ulimits: {nofile: {soft: 1}}, secrets: [none]}
     depends_on: [bb]
   b: {build: {no_cache: maybe}, depends_on: [c]}
   c: {depends_on: [b], command: \"$\"}
@@ -145,7 +147,8 @@ services:
             "there is no secret none",
             "build has no key contxt",
             "dockerfile is a list, and must be text",
-            "build has ulimits, which koskit cannot honour",
+            "build has isolation, which koskit cannot honour",
+            "the limit nofile must have soft and hard",
             "there is no service bb",
             "no_cache is a value, and must be true or false",
             "b and c need each other",
