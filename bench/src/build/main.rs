@@ -5,7 +5,8 @@
 //! one round where it is slow. A round in which a peer fails is not in its median, and the table
 //! says so; after a failed push or pull it has no further rounds of these. koskit may not fail.
 //!
-//! What must not be in a figure, as the unpacking of the base image, is done before. All tools get
+//! What must not be in a figure, as the unpacking of the base image or the writing of what another
+//! tool has made to the disk, is done before. All tools get
 //! the same context, the same Dockerfile, an image store of their own that is kept on the same
 //! disk, and no network.
 //!

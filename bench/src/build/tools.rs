@@ -162,6 +162,8 @@ pub fn stand_in(peers: &Peers) -> Result<()> {
 /// Runs a command that must work, and measures it.
 pub fn measure(mut command: Command) -> Result<Ran> {
     let shown = format!("{command:?}");
+    // What another tool has left for the disk is not this one's to wait for.
+    rustix::fs::sync();
     let start = Instant::now();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start {shown}"))?;
