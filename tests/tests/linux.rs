@@ -94,3 +94,8 @@ fn files_change_as_under_linux() {
 fn pipes_sockets_counters_and_polling_work_as_under_linux() {
     compare("ends");
 }
+
+#[test]
+fn thousands_of_changes_drawn_by_lot_come_out_as_under_linux() {
+    compare("churn");
+}

@@ -66,6 +66,10 @@ impl<S: System> Kos<'_, S> {
             file.device.set(directory.device.get());
             Object::Regular(file)
         } else if flags & flag::CREAT != 0 {
+            if path.last() == Some(&b'/') {
+                // Whatever is there.
+                return Err(self.place(at, path, false).err().unwrap_or(Errno::ISDIR));
+            }
             let follow = flags & (flag::NOFOLLOW | flag::EXCL) == 0;
             let place = self.place(at, path, follow)?;
             match &place.node {
@@ -581,9 +585,17 @@ impl<S: System> Kos<'_, S> {
         self.tree.find(&self.base(at, path)?, path, follow, &self.files)
     }
 
-    /// Follows a path to a place where something is made, moved or removed.
+    /// Follows a path to a place where something is made, moved or removed. Where a link at its
+    /// end is not followed, it is not even with a slash behind it.
     pub(super) fn place(&self, at: u64, path: &[u8], follow: bool) -> Result<Place> {
-        self.tree.walk(&self.base(at, path)?, path, follow, &self.files)
+        let base = self.base(at, path)?;
+        let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
+        if follow || end == 0 || end == path.len() {
+            return self.tree.walk(&base, path, follow, &self.files);
+        }
+        let mut place = self.tree.walk(&base, &path[..end], false, &self.files)?;
+        place.directory = true;
+        Ok(place)
     }
 
     /// The directory from which a path is followed.

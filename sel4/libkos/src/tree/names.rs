@@ -80,11 +80,11 @@ impl Tree<'_> {
         if place.node.is_some() || place.last != Last::Name {
             return Err(Errno::EXIST);
         }
-        if self.is_directory(node) {
-            return Err(Errno::PERM);
-        }
         if place.directory {
             return Err(Errno::NOENT);
+        }
+        if self.is_directory(node) {
+            return Err(Errno::PERM);
         }
         if matches!(node, Node::Open(_)) {
             return Err(Errno::XDEV);
@@ -189,18 +189,25 @@ impl Tree<'_> {
     /// # Errors
     /// As Linux has them.
     pub fn rename(&mut self, from: &Place, to: &Place, flags: u64, files: &Table) -> Result<()> {
-        if from.last != Last::Name || to.last != Last::Name {
+        let exchange = flags & rename::EXCHANGE != 0;
+        if from.last != Last::Name {
+            return Err(Errno::BUSY);
+        }
+        if to.last != Last::Name {
             return Err(if flags & rename::NOREPLACE != 0 { Errno::EXIST } else { Errno::BUSY });
         }
         let node = from.node.clone().ok_or(Errno::NOENT)?;
         if flags & rename::NOREPLACE != 0 && to.node.is_some() {
             return Err(Errno::EXIST);
         }
-        if flags & rename::EXCHANGE != 0 && to.node.is_none() {
+        if exchange && to.node.is_none() {
             return Err(Errno::NOENT);
         }
         let is_directory = self.is_directory(&node);
-        if !is_directory && (from.directory || to.directory) {
+        // A slash at the end is for directories.
+        let over = to.node.as_ref().is_some_and(|over| self.is_directory(over));
+        let wrong = if exchange { !over } else { !is_directory };
+        if !is_directory && from.directory || wrong && to.directory {
             return Err(Errno::NOTDIR);
         }
         let (source, target) = (self.directory(&from.parent)?, self.directory(&to.parent)?);
@@ -218,10 +225,9 @@ impl Tree<'_> {
                 return Ok(());
             }
             if self.is_directory(over) && self.is_below(&from.parent, over) {
-                let exchange = flags & rename::EXCHANGE != 0;
                 return Err(if exchange { Errno::INVAL } else { Errno::NOTEMPTY });
             }
-            if flags & rename::EXCHANGE != 0 {
+            if exchange {
                 let (node, over) = (self.upper(&node)?, self.upper(over)?);
                 self.move_name(&source, &from.name, &target, &to.name, &node);
                 self.place_name(&target, &source, &from.name, &over);
