@@ -36,6 +36,10 @@ pub struct Info {
     pub timer_hz: u64,
     /// CLOCK_REALTIME minus CLOCK_MONOTONIC in nanoseconds; 0 where nobody knows.
     pub epoch_ns: u64,
+    /// seL4 priority of the first thread, and the highest that it may give to others.
+    pub priority: u8,
+    /// See `priority`.
+    pub max_priority: u8,
     /// Seed of the container's random numbers; no two containers get the same.
     pub seed: [u64; 4],
 }
@@ -66,6 +70,7 @@ impl Info {
             self.seed[1],
             self.seed[2],
             self.seed[3],
+            self.priority as u64 | (self.max_priority as u64) << 8,
         ];
         for (chunk, word) in out.chunks_exact_mut(8).zip(words) {
             chunk.copy_from_slice(&word.to_le_bytes());
@@ -95,6 +100,8 @@ impl Info {
             timer_hz: u64_at(from, 88)?,
             epoch_ns: u64_at(from, 96)?,
             seed: [u64_at(from, 104)?, u64_at(from, 112)?, u64_at(from, 120)?, u64_at(from, 128)?],
+            priority: u64_at(from, 136)? as u8,
+            max_priority: (u64_at(from, 136)? >> 8) as u8,
         })
     }
 }
@@ -114,6 +121,10 @@ pub mod request {
     pub const READ: u64 = 0x13;
     /// Most bytes of one READ: 118 message registers.
     pub const READ_MAX: usize = 118 * 8;
+    /// MR0: a value of CNTVCT_EL0. When it is reached, [`crate::layout::slot::TIMER`] is
+    /// signalled, once. A container has one such time, and each call replaces it; u64::MAX is
+    /// none.
+    pub const TIMER: u64 = 0x12;
     /// Most bytes of one WRITE: 118 message registers.
     pub const WRITE_MAX: usize = 118 * 8;
 }
@@ -125,7 +136,7 @@ mod tests {
     #[test]
     fn info_survives_its_encoding() {
         let info =
-            Info { entry: 7, phnum: 9, cnode_bits: 6, seed: [1, 2, 3, 4], ..Info::default() };
+            Info { entry: 7, phnum: 9, seed: [1, 2, 3, 4], max_priority: 8, ..Info::default() };
         assert_eq!(Info::from_bytes(&info.to_bytes()), Some(info));
         assert_eq!(Info::from_bytes(&[0; Info::SIZE]), None);
     }

@@ -69,6 +69,10 @@ pub mod slot {
     pub const REQUEST: u64 = 4;
     /// Endpoint to which the kernel sends this container's faults.
     pub const FAULT: u64 = 5;
+    /// The frame of its first IPC buffer, for its other threads to have it too.
+    pub const BUFFER: u64 = 6;
+    /// Notification that is signalled when the time of [`crate::info::request::TIMER`] has come.
+    pub const TIMER: u64 = 7;
     /// First of the handed untypeds: the large ones, then the 4 KiB ones. After them all
     /// slots are free.
     pub const UNTYPED: u64 = 8;

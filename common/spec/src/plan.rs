@@ -13,6 +13,8 @@ use crate::layout::{self, LARGE_PAGE, PAGE};
 pub const SLOT_BITS: u32 = 5;
 /// log2 of the bytes of a TCB.
 pub const TCB_BITS: u32 = 11;
+/// log2 of the bytes of a notification (6 with MCS, which is what is counted).
+pub const NOTIFICATION_BITS: u32 = 6;
 /// log2 of the bytes of a page table of any level.
 pub const TABLE_BITS: u32 = 12;
 /// log2 of the bytes of a VSpace's root.
@@ -89,13 +91,14 @@ impl Plan {
             + (1u64 << VSPACE_BITS)
             + (tables << TABLE_BITS)
             + (frames + contract.ut_4k_pages as u64) * PAGE
-            + (1u64 << TCB_BITS);
+            + (1u64 << TCB_BITS)
+            + (1u64 << NOTIFICATION_BITS);
         Ok(Self { frames, shared_frames, tables, info_pages: info, keep_bits, bytes })
     }
 
     /// log2 of the smallest untyped that holds all this. What is lost to alignment does not
-    /// matter where objects are made in the right order: the two CNodes, the VSpace and the TCB
-    /// by falling size; all of 4 KiB; the untypeds of 2 MiB.
+    /// matter where objects are made in the right order: the two CNodes, the VSpace, the TCB and
+    /// the notification by falling size; all of 4 KiB; the untypeds of 2 MiB.
     pub fn untyped_bits(&self) -> u32 {
         self.bytes.next_power_of_two().trailing_zeros()
     }
@@ -154,7 +157,8 @@ mod tests {
             cnode in 4u32..17,
         ) {
             let (keep, cnode) = (1u64 << (keep + SLOT_BITS), 1u64 << (cnode + SLOT_BITS));
-            let mut first = [keep, cnode, 1 << VSPACE_BITS, 1 << TCB_BITS];
+            let small = [1 << VSPACE_BITS, 1 << TCB_BITS, 1 << NOTIFICATION_BITS];
+            let mut first = [keep, cnode, small[0], small[1], small[2]];
             first.sort_unstable_by(|a, b| b.cmp(a));
             let bytes = first.iter().sum::<u64>() + pages * PAGE + large * LARGE_PAGE;
             let mut end = 0u64;

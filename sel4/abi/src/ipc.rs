@@ -163,6 +163,13 @@ impl Ipc {
     }
 }
 
+/// Waits for a notification; returns its word. No message is needed for that, so that it is the
+/// same whatever the thread does with its messages.
+pub fn wait(on: Notification) -> u64 {
+    let info = kernel::encode_info(MessageInfo::new(0, 0));
+    enter(number::Recv, on.0.0, info, &mut [0; REGISTERS]).0
+}
+
 /// Tells everybody who waits for the notification.
 pub fn signal(notification: Notification) {
     let info = kernel::encode_info(MessageInfo::new(0, 0));

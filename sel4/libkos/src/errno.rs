@@ -65,6 +65,9 @@ impl Errno {
     /// The call waits, and is answered again.
     pub const WAIT: Self = Self(u16::MAX);
 
+    /// Never seen by a program: the thread that made the call is gone.
+    pub const END: Self = Self(u16::MAX - 1);
+
     /// The value that a call leaves in x0.
     pub fn encode(result: Result) -> u64 {
         match result {

@@ -45,8 +45,17 @@ pub struct Frames {
     whole: Vec<Whole>,
     /// The slot of the one of which small frames are made, and the pages left in it.
     part: (u64, u64),
+    /// Pages of which objects smaller than a page are made: threads, then notifications.
+    shelves: [Shelf; 2],
     /// Where the next page of libkos's heap goes.
     heap: u64,
+}
+
+/// The slot of an untyped of a page, and how many objects can still be made of it.
+#[derive(Clone, Copy, Default)]
+struct Shelf {
+    untyped: u64,
+    left: u64,
 }
 
 /// What is behind a block of 2 MiB.
@@ -93,6 +102,7 @@ impl Frames {
             large: (slot::UNTYPED, large),
             whole: Vec::new(),
             part: (0, 0),
+            shelves: [Shelf::default(); 2],
             heap: KOS_HEAP_BASE,
         };
         let count = info.ut_large_page as usize;
@@ -435,6 +445,34 @@ impl Frames {
         }
         self.fresh.0 += 1;
         Ok(self.fresh.0 - 1)
+    }
+
+    /// Makes a thread or a notification; its slot.
+    ///
+    /// # Errors
+    /// ENOMEM where untypeds or slots are used up.
+    pub fn make_small(&mut self, ipc: &mut Ipc, object: Object) -> Result<u64> {
+        let which = usize::from(object != Object::Tcb);
+        if self.shelves[which].left == 0 {
+            let bits = PAGE.trailing_zeros();
+            let (untyped, _) = self.make(ipc, Object::Untyped { bits }, 1)?;
+            self.shelves[which] = Shelf { untyped, left: PAGE >> object.size_bits() };
+        }
+        let at = self.slot()?;
+        let into = CNode::at(slot::CNODE);
+        let shelf = &mut self.shelves[which];
+        Untyped::at(shelf.untyped).retype(ipc, object, into, at, 1).map_err(|_| Errno::NOMEM)?;
+        shelf.left -= 1;
+        Ok(at)
+    }
+
+    /// An empty slot, which stays the caller's.
+    fn slot(&mut self) -> Result<u64> {
+        if self.slots.0 >= self.slots.1 {
+            return Err(Errno::NOMEM);
+        }
+        self.slots.0 += 1;
+        Ok(self.slots.0 - 1)
     }
 
     /// Makes at most `most` objects of one page each; returns the first slot and the count.

@@ -1,17 +1,19 @@
 //! Where rewritten system calls arrive ([`koskit_spec::gate`] has the program's side), and
-//! where the program is entered for the first time.
+//! where threads are entered.
 //!
 //! A gate saves all general registers and the flags in the thread's block, so that a call can
-//! see and change them, takes libkos's own stack and calls `serve`. On the way back only what
-//! a function may change is loaded again; `x19` to `x29` come back as the ABI demands. Vector
-//! registers are never touched: libkos is compiled without them.
+//! see and change them, takes the stack at the end of the block's page and calls `serve`; with the
+//! lock that goes on to libkos's own stack. Then everything is loaded again from the block. Vector
+//! registers are never touched, as libkos is compiled without them; but a new thread begins with
+//! those of its parent.
 
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
+use koskit_libkos::context::{Context, way};
 use koskit_spec::gate;
-use koskit_spec::layout::{BLOCK_BASE, KOS_STACK_TOP};
+use koskit_spec::layout::{KOS_STACK_TOP, PAGE};
 
-/// A thread's block, to which TPIDRRO_EL0 points.
+/// A thread's block, at the beginning of a page of its own; TPIDRRO_EL0 points to it.
 #[repr(C)]
 pub struct Block {
     lr: u64,
@@ -20,10 +22,15 @@ pub struct Block {
     entry8: u64,
     reserved: [u64; 4],
     /// The program's registers during a call.
-    pub x: [u64; 31],
-    nzcv: u64,
-    sp: u64,
-    stack: u64,
+    pub context: Context,
+    /// The thread's place in `Kos`.
+    pub place: u64,
+    /// Slot of its TCB.
+    pub tcb: u64,
+    /// Slot of the notification by which it is woken.
+    pub notification: u64,
+    /// v0 to v31, FPSR, FPCR: for a thread that begins.
+    vectors: [u64; 66],
 }
 
 const _: () = {
@@ -31,13 +38,18 @@ const _: () = {
     assert!(offset_of!(Block, back) as u64 == gate::BACK);
     assert!(offset_of!(Block, entry16) as u64 == gate::ENTRY16);
     assert!(offset_of!(Block, entry8) as u64 == gate::ENTRY8);
-    assert!(offset_of!(Block, x) as u64 == gate::PRIVATE);
-    assert!(offset_of!(Block, sp) == offset_of!(Block, nzcv) + 8);
+    assert!(offset_of!(Block, context) as u64 == gate::PRIVATE);
+    assert!(offset_of!(Context, sp) == offset_of!(Context, nzcv) + 8);
+    assert!(offset_of!(Context, way) == offset_of!(Context, pc) + 8);
+    // What is left of the page is stack enough to take the lock and to wait.
+    assert!(size_of::<Block>() as u64 <= PAGE / 2);
 };
 
 // In all of this, \block is the register that the stub left the block's address in.
 global_asm!(
     r#"
+    .arch_extension fp
+    .arch_extension simd
     .macro x_at store, number, block
     \store x\number, [\block, #{x} + 8 * \number]
     .endm
@@ -45,49 +57,68 @@ global_asm!(
     \store x\first, x\second, [\block, #{x} + 8 * \first]
     .endm
 
-    // Saves what has not been saved, calls `serve` and loads what it may have changed, but
-    // for \block, x8 and x16 to x18. x19 keeps the block's address.
-    .macro gate block
-    pair_at stp, 0, 1, \block
-    pair_at stp, 2, 3, \block
-    pair_at stp, 4, 5, \block
-    pair_at stp, 6, 7, \block
-    pair_at stp, 9, 10, \block
-    pair_at stp, 11, 12, \block
-    pair_at stp, 13, 14, \block
-    x_at str, 15, \block
-    pair_at stp, 17, 18, \block
-    pair_at stp, 19, 20, \block
-    pair_at stp, 21, 22, \block
-    pair_at stp, 23, 24, \block
-    pair_at stp, 25, 26, \block
-    pair_at stp, 27, 28, \block
+    // All but x8, x16 and \block.
+    .macro all_at store, store1, block
+    pair_at \store, 0, 1, \block
+    pair_at \store, 2, 3, \block
+    pair_at \store, 4, 5, \block
+    pair_at \store, 6, 7, \block
+    pair_at \store, 9, 10, \block
+    pair_at \store, 11, 12, \block
+    pair_at \store, 13, 14, \block
+    x_at \store1, 15, \block
+    pair_at \store, 17, 18, \block
+    pair_at \store, 19, 20, \block
+    pair_at \store, 21, 22, \block
+    pair_at \store, 23, 24, \block
+    pair_at \store, 25, 26, \block
+    pair_at \store, 27, 28, \block
+    .endm
+
+    .macro vectors_at store
+    \store q0, q1, [x0, #0]
+    \store q2, q3, [x0, #32]
+    \store q4, q5, [x0, #64]
+    \store q6, q7, [x0, #96]
+    \store q8, q9, [x0, #128]
+    \store q10, q11, [x0, #160]
+    \store q12, q13, [x0, #192]
+    \store q14, q15, [x0, #224]
+    \store q16, q17, [x0, #256]
+    \store q18, q19, [x0, #288]
+    \store q20, q21, [x0, #320]
+    \store q22, q23, [x0, #352]
+    \store q24, q25, [x0, #384]
+    \store q26, q27, [x0, #416]
+    \store q28, q29, [x0, #448]
+    \store q30, q31, [x0, #480]
+    .endm
+
+    // Saves what has not been saved, and serves.
+    .macro gate block, way
+    all_at stp, str, \block
+    x_at str, 29, \block
     mrs x0, nzcv
     mov x1, sp
-    ldr x2, [\block, #{stack}]
-    ldr x3, [\block, #{lr}]
     stp x0, x1, [\block, #{nzcv}]
-    x_at str, 29, \block
-    str x3, [\block, #{x} + 8 * 30]
-    mov sp, x2
+    ldp x0, x1, [\block, #{lr}]
+    x_at str, 30, \block
+    str x0, [\block, #{x} + 8 * 30]
+    mov x2, #\way
+    stp x1, x2, [\block, #{pc}]
     mov x19, \block
+    add x2, \block, #{page}
+    mov sp, x2
     mov x0, \block
     bl {serve}
+    b koskit_leave
+    .endm
+
+    // Loads what was saved, and goes on in the program.
+    .macro leave block
     mov \block, x19
-    ldp x1, x2, [\block, #{nzcv}]
-    msr nzcv, x1
-    mov sp, x2
-    x_at ldr, 1, \block
-    pair_at ldp, 2, 3, \block
-    pair_at ldp, 4, 5, \block
-    pair_at ldp, 6, 7, \block
-    pair_at ldp, 9, 10, \block
-    pair_at ldp, 11, 12, \block
-    pair_at ldp, 13, 14, \block
-    x_at ldr, 15, \block
-    pair_at ldp, 17, 18, \block
-    x_at ldr, 19, \block
-    ldr x30, [\block, #{lr}]
+    all_at ldp, ldr, \block
+    pair_at ldp, 29, 30, \block
     .endm
 
     .section .text.entry, "ax"
@@ -100,10 +131,7 @@ _start:
     .balign 64
 koskit_entry16:
     x_at str, 8, x16
-    gate x16
-    x_at ldr, 8, x16
-    ldr x16, [x16, #{back}]
-    ret x16
+    gate x16, {x16}
 
     // The number is in the `mov x8, #N` that the way back begins with.
     .balign 64
@@ -113,40 +141,139 @@ koskit_entry8:
     ldr w16, [x30]
     ubfx w16, w16, #5, #16
     str x16, [x8, #{x} + 8 * 8]
-    gate x8
+    gate x8, {x8}
+
+    // A new thread begins; x19 is its block.
+koskit_begin:
+    add x0, x19, #{vectors}
+    vectors_at ldp
+    ldr x1, [x0, #16 * 32]
+    ldr x2, [x0, #16 * 32 + 8]
+    msr fpsr, x1
+    msr fpcr, x2
+
+    .balign 64
+koskit_leave:
+    ldp x1, x2, [x19, #{nzcv}]
+    ldr x3, [x19, #{way}]
+    msr nzcv, x1
+    mov sp, x2
+    cbnz x3, 1f
+    leave x16
+    x_at ldr, 8, x16
+    ldr x16, [x16, #{pc}]
+    ret x16
+1:  leave x8
     x_at ldr, 16, x8
-    ldr x8, [x8, #{back}]
+    ldr x8, [x8, #{pc}]
     ret x8
+
+    // Saves the vector registers at x0.
+koskit_save_vectors:
+    vectors_at stp
+    mrs x1, fpsr
+    mrs x2, fpcr
+    str x1, [x0, #16 * 32]
+    str x2, [x0, #16 * 32 + 8]
+    ret
+
+    // Calls `answer` on libkos's own stack, with x0 as it is.
+koskit_with_stack:
+    stp x29, x30, [sp, #-16]!
+    mov x29, sp
+    ldr x1, ={stack}
+    mov sp, x1
+    bl {answer}
+    mov sp, x29
+    ldp x29, x30, [sp], #16
+    ret
     "#,
-    x = const offset_of!(Block, x),
-    nzcv = const offset_of!(Block, nzcv),
-    stack = const offset_of!(Block, stack),
+    x = const offset_of!(Block, context) + offset_of!(Context, x),
+    nzcv = const offset_of!(Block, context) + offset_of!(Context, nzcv),
+    pc = const offset_of!(Block, context) + offset_of!(Context, pc),
+    way = const offset_of!(Block, context) + offset_of!(Context, way),
+    vectors = const offset_of!(Block, vectors),
     lr = const gate::LR,
     back = const gate::BACK,
+    x16 = const way::X16,
+    x8 = const way::X8,
+    page = const PAGE,
+    stack = const KOS_STACK_TOP,
     serve = sym crate::serve,
+    answer = sym crate::answer,
     start = sym crate::start,
 );
 
 unsafe extern "C" {
     fn koskit_entry16();
     fn koskit_entry8();
+    fn koskit_begin();
+    fn koskit_save_vectors(into: *mut [u64; 66]);
+    fn koskit_with_stack(block: *mut Block) -> u64;
 }
 
-/// Opens the gates of the first thread.
-pub fn open() {
-    let block = Block {
-        lr: 0,
-        back: 0,
-        entry16: koskit_entry16 as *const () as u64,
-        entry8: koskit_entry8 as *const () as u64,
-        reserved: [0; 4],
-        x: [0; 31],
-        nzcv: 0,
-        sp: 0,
-        stack: KOS_STACK_TOP,
-    };
-    // SAFETY: the root server has mapped a page there for this, which nothing else uses.
-    unsafe { (BLOCK_BASE as *mut Block).write(block) }
+impl Block {
+    /// Makes the block of a thread, in a page.
+    ///
+    /// # Safety
+    /// The page is mapped writable, and nobody else's.
+    pub unsafe fn open(page: u64, tcb: u64, notification: u64) -> *mut Self {
+        let block = Self {
+            lr: 0,
+            back: 0,
+            entry16: koskit_entry16 as *const () as u64,
+            entry8: koskit_entry8 as *const () as u64,
+            reserved: [0; 4],
+            context: Context::default(),
+            place: 0,
+            tcb,
+            notification,
+            vectors: [0; 66],
+        };
+        let at = page as *mut Self;
+        // SAFETY: as the caller promises.
+        unsafe { at.write(block) };
+        at
+    }
+
+    /// The block of the calling thread.
+    pub fn own() -> *mut Self {
+        let block: u64;
+        // SAFETY: reads a register.
+        unsafe { asm!("mrs {}, tpidrro_el0", out(reg) block, options(nomem, nostack)) };
+        block as *mut Self
+    }
+
+    /// Has a thread begin as a copy of the calling one, but for its stack, and 0 in `x0`: it is
+    /// to run from [`beginning`] on.
+    pub fn copy_from(&mut self, parent: &Self, stack: u64) {
+        self.context = Context { sp: stack, ..parent.context };
+        self.context.x[0] = 0;
+        // SAFETY: saves this thread's own registers there.
+        unsafe { koskit_save_vectors(&raw mut self.vectors) };
+    }
+}
+
+/// Where a new thread begins, with its block in x19.
+pub fn beginning() -> u64 {
+    koskit_begin as *const () as u64
+}
+
+/// Calls `answer` for a block, on libkos's own stack.
+///
+/// # Safety
+/// The calling thread has the lock, and is not on that stack.
+pub unsafe fn with_stack(block: *mut Block) -> u64 {
+    // SAFETY: as the caller promises.
+    unsafe { koskit_with_stack(block) }
+}
+
+/// The calling thread's TPIDR_EL0.
+pub fn thread_pointer() -> u64 {
+    let tls;
+    // SAFETY: reads a register.
+    unsafe { asm!("mrs {}, tpidr_el0", out(reg) tls, options(nomem, nostack)) };
+    tls
 }
 
 /// Enters the program, with registers as Linux leaves them.

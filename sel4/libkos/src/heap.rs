@@ -19,7 +19,7 @@ const CLASSES: usize = 22;
 #[repr(align(16))]
 struct First(UnsafeCell<[u8; FIRST]>);
 
-// SAFETY: only the heap uses it, and a container has one thread.
+// SAFETY: only the heap uses it.
 unsafe impl Sync for First {}
 
 static FIRST_PART: First = First(UnsafeCell::new([0; FIRST]));
@@ -29,7 +29,8 @@ static HEAP: Heap = Heap(UnsafeCell::new(State { next: 0, end: 0, free: [0; CLAS
 
 struct Heap(UnsafeCell<State>);
 
-// SAFETY: a container has one thread, and the functions below do not call each other.
+// SAFETY: whoever runs here has the lock (`crate::lock`), or is alone at the start; and the
+// functions below do not call each other.
 unsafe impl Sync for Heap {}
 
 struct State {

@@ -11,7 +11,11 @@
 //! | `options` | options of sockets |
 //! | `poll` | waiting for descriptors |
 //! | `sockets` | sockets |
-//! | `program` | time, signals, identity, the process itself |
+//! | `futex` | waiting for words |
+//! | `program` | signals, limits, identity |
+//! | `threads` | their beginning and end |
+//! | `time` | clocks, and sleeping |
+//! | `wait` | what happens to a call that cannot be answered yet |
 //!
 //! A call is a function of its arguments that gives a number or an error number. Calls that
 //! this libkos does not have give ENOSYS, and are named once on the machine's log, so that a
@@ -19,6 +23,7 @@
 
 mod change;
 mod files;
+mod futex;
 mod input;
 mod lock;
 mod map;
@@ -27,10 +32,13 @@ mod options;
 mod poll;
 mod program;
 mod sockets;
+mod threads;
+mod time;
 mod wait;
 
 pub use map::{Interpreter, interpreter_path};
 
+use crate::context::Context;
 use crate::errno::{Errno, Result};
 use crate::fd::{Object, Table};
 use crate::initrd::Initrd;
@@ -39,6 +47,7 @@ use crate::number::{self, *};
 use crate::stream::Names;
 use crate::system::{LOG, STDERR, STDOUT, System};
 use crate::tree::Tree;
+use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 use koskit_spec::contract::Process;
 use koskit_spec::info::{Info, request};
@@ -46,6 +55,8 @@ use koskit_spec::layout::PAGE;
 use program::Signals;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
+use threads::Thread;
+use wait::{Due, Waits};
 
 /// What a call may allocate for itself: a path, a few nodes of a map.
 const RESERVE: usize = 12 << 10;
@@ -65,16 +76,24 @@ pub struct Kos<'a, S> {
     boot_id: Option<u128>,
     /// What was written to `/proc/self/oom_score_adj`.
     oom_score_adj: i32,
-    attempt: wait::Attempt,
     locks: lock::Locks,
     /// Sockets that have addresses.
     names: Names,
     /// Number of times that somebody could have waited for a descriptor's change.
     changes: u32,
-    /// Ticks when the container started.
+    /// By their places: one that ended leaves its place to another.
+    threads: Vec<Thread>,
+    /// The place of the one that is being served.
+    current: usize,
+    /// Number of threads.
+    alive: usize,
+    /// Number of the next one.
+    next_tid: u32,
+    /// What the first thread ended with.
+    status: u8,
+    waits: Waits,
+    /// CLOCK_MONOTONIC when the container started.
     started: u64,
-    /// PR_SET_NAME's.
-    name: [u8; 16],
     /// One bit for each call that was named on the log.
     named: [u64; 8],
     /// Where pieces of one write come together.
@@ -102,7 +121,6 @@ impl<'a, S: System> Kos<'a, S> {
         for (bytes, word) in seed.chunks_exact_mut(8).zip(info.seed) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
-        let started = system.ticks();
         let mut kos = Self {
             system,
             info,
@@ -114,15 +132,21 @@ impl<'a, S: System> Kos<'a, S> {
             process: None,
             boot_id: None,
             oom_score_adj: 0,
-            attempt: wait::Attempt::default(),
             locks: lock::Locks::default(),
             names: Names::default(),
             changes: 0,
-            started,
-            name: *b"kos\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            threads: Vec::from([Thread::first()]),
+            current: 0,
+            alive: 1,
+            next_tid: PID as u32 + 1,
+            status: 0,
+            waits: Waits::default(),
+            started: 0,
             named: [0; 8],
             gather: [0; request::WRITE_MAX],
         };
+        kos.started = kos.monotonic();
+        kos.make_room_to_wait();
         kos.enter(cwd).map_err(|_| "the container's working directory is not in its image")?;
         Ok(kos)
     }
@@ -142,9 +166,7 @@ impl<'a, S: System> Kos<'a, S> {
         });
         self.tree.exe = found.unwrap_or_default();
         let name = self.tree.exe.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        let length = name.len().min(self.name.len() - 1);
-        self.name = [0; 16];
-        self.name[..length].copy_from_slice(&name[..length]);
+        self.threads[0].set_name(name);
     }
 
     /// Bytes for AT_RANDOM.
@@ -154,18 +176,30 @@ impl<'a, S: System> Kos<'a, S> {
         bytes
     }
 
-    /// Answers a system call: what goes to x0.
-    pub fn call(&mut self, number: u64, arguments: [u64; 6]) -> u64 {
-        self.attempt = wait::Attempt::default();
-        loop {
-            match self.answer(number, arguments) {
-                Err(Errno::WAIT) => {}
-                result => return Errno::encode(result),
+    /// Serves the thread at a place: answers the system call whose registers these are. What it
+    /// gives is in `x0` then, unless the thread has to wait.
+    pub fn serve(&mut self, thread: usize, context: &mut Context) -> Next {
+        self.current = thread;
+        let result = match self.due() {
+            Due::Call => {
+                let [a, b, c, d, e, f, ..] = context.x;
+                self.answer(context.x[8], [a, b, c, d, e, f])
+            }
+            Due::Answered(result) => result,
+            Due::Nothing => return Next::Wait,
+        };
+        match result {
+            Err(Errno::WAIT) => Next::Wait,
+            Err(Errno::END) => Next::End,
+            _ => {
+                *self.attempt() = wait::Attempt::default();
+                context.x[0] = Errno::encode(result);
+                Next::Go
             }
         }
     }
 
-    // The loop around it would have its arguments looked at before the number is.
+    // Where this were part of its caller, its arguments would be looked at before the number is.
     #[inline(never)]
     fn answer(&mut self, number: u64, [a, b, c, d, e, f]: [u64; 6]) -> Result {
         match number {
@@ -278,9 +312,14 @@ impl<'a, S: System> Kos<'a, S> {
             MSYNC if a % PAGE == 0 => Ok(0),
             MSYNC => Err(Errno::INVAL),
 
-            EXIT | EXIT_GROUP => self.system.exit(a as u8),
-            SET_TID_ADDRESS | GETTID | GETPID => Ok(PID),
-            SET_ROBUST_LIST => Ok(0),
+            CLONE => self.clone(a, b, [c, d, e]),
+            EXIT => self.exit(a),
+            EXIT_GROUP => self.system.exit(a as u8),
+            GETPID => Ok(PID),
+            GETTID => self.gettid(),
+            SET_TID_ADDRESS => self.set_tid_address(a),
+            SET_ROBUST_LIST => self.set_robust_list(a, b),
+            GET_ROBUST_LIST => self.get_robust_list(a, b, c),
             // No child was made.
             SETUID | SETGID => Self::become_all(&[a]),
             SETREUID | SETREGID => Self::become_all(&[a, b]),
@@ -301,7 +340,15 @@ impl<'a, S: System> Kos<'a, S> {
             PRLIMIT64 => self.prlimit(b, d),
             GETRLIMIT => self.prlimit(a, b),
             PRCTL => self.prctl(a, b),
-            SCHED_GETAFFINITY => Self::sched_getaffinity(b, c),
+            SCHED_GETAFFINITY => self.sched_getaffinity(a, b, c),
+            SCHED_SETAFFINITY => self.sched_setaffinity(a, b, c),
+            SCHED_SETSCHEDULER => self.sched_setscheduler(a, b, c),
+            SCHED_SETPARAM => self.sched_setscheduler(a, 0, b),
+            SCHED_GETSCHEDULER => self.sched_getscheduler(a),
+            SCHED_GETPARAM => self.sched_getparam(a, b),
+            SCHED_GET_PRIORITY_MAX => Self::sched_priority(a, 99),
+            SCHED_GET_PRIORITY_MIN => Self::sched_priority(a, 1),
+            GETCPU => Self::getcpu(a, b),
             MEMBARRIER => Self::membarrier(a),
             // Linux's scale for the ordinary nice value.
             GETPRIORITY => Ok(20),
@@ -317,7 +364,7 @@ impl<'a, S: System> Kos<'a, S> {
             GETRUSAGE => self.getrusage(b),
             TIMES => self.times(a),
             SYSINFO => self.sysinfo(a),
-            FUTEX => self.futex(a, b, c, d),
+            FUTEX => self.futex([a, b, c, d, e, f]),
             RT_SIGACTION => self.sigaction(a, b, c, d),
             RT_SIGPROCMASK => self.sigprocmask(a, b, c, d),
             RT_SIGPENDING => self.sigpending(a),
@@ -325,7 +372,7 @@ impl<'a, S: System> Kos<'a, S> {
             KILL | TKILL => self.kill(a, b),
             TGKILL => self.kill(b, c),
             // Programs ask for these to see whether they can, and do well without.
-            RSEQ => Err(Errno::NOSYS),
+            RSEQ | CLONE3 => Err(Errno::NOSYS),
             _ => Err(self.missing(number)),
         }
     }
@@ -367,7 +414,18 @@ impl<'a, S: System> Kos<'a, S> {
     }
 }
 
-/// The process's number, and its thread's: the first of its container.
+/// What a thread does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on in the program.
+    Go,
+    /// It waits until it is woken, and is served again.
+    Wait,
+    /// It is gone.
+    End,
+}
+
+/// The process's number, and its first thread's: the first of its container.
 const PID: u64 = 1;
 const MADV_DONTNEED: u64 = 4;
 

@@ -8,6 +8,7 @@
 //! | [`tree`] | files: the image's below, what changes above, paths |
 //! | [`initrd`] | the image's files: an index over the archive |
 //! | [`proc`] | `/dev`, `/proc` and `/sys` |
+//! | [`context`] | a thread's registers |
 //! | [`fd`] | file descriptors |
 //! | [`memory`] | which ranges of addresses are mapped |
 //! | [`process`] | what a program finds on its stack when it starts |
@@ -25,6 +26,7 @@ extern crate std;
 
 #[cfg(test)]
 mod abi;
+pub mod context;
 pub mod errno;
 pub mod fd;
 pub mod initrd;

@@ -1,6 +1,7 @@
 //! The machine below libkos: the root server for output and the end, seL4 for memory.
 
 use crate::frames::Frames;
+use crate::threads::Threads;
 use core::fmt;
 use koskit_abi::{Endpoint, Ipc, MessageInfo, Tcb, ipc};
 use koskit_libkos::errno::{Errno, Result};
@@ -13,6 +14,7 @@ use koskit_spec::layout::{IPC_BUFFER, slot};
 pub struct Machine {
     ipc: Ipc,
     frames: Frames,
+    threads: Threads,
 }
 
 impl Machine {
@@ -23,7 +25,7 @@ impl Machine {
     pub fn new(info: &Info) -> Result<Self> {
         let mut ipc = messages();
         let frames = Frames::new(&mut ipc, info)?;
-        Ok(Self { ipc, frames })
+        Ok(Self { ipc, frames, threads: Threads::new(info) })
     }
 }
 
@@ -45,8 +47,9 @@ pub fn fail(status: u8, reason: fmt::Arguments<'_>) -> ! {
 }
 
 fn messages() -> Ipc {
-    // SAFETY: the root server has mapped the first thread's IPC buffer there. It is used by
-    // one machine; and by `fail`, after which nothing else runs.
+    // SAFETY: the root server has mapped the first thread's IPC buffer there, which all threads
+    // have. It is used by one machine, with the lock; and by `fail`, after which nothing else of
+    // this thread runs.
     unsafe { Ipc::new(IPC_BUFFER) }
 }
 
@@ -77,8 +80,15 @@ fn exit(ipc: &mut Ipc, status: u8) -> ! {
     ipc.set_word(0, status.into());
     ipc.call(Endpoint::at(slot::REQUEST), MessageInfo::new(request::EXIT, 1));
     // A root server that answers does not know the request: at least nothing runs on.
+    stop(slot::TCB)
+}
+
+/// Stops the calling thread, whose TCB this is. That takes no message of words, and so needs
+/// no lock.
+pub fn stop(tcb: u64) -> ! {
+    let mut ipc = messages();
     loop {
-        let _ = Tcb::at(slot::TCB).suspend(ipc);
+        let _ = Tcb::at(tcb).suspend(&mut ipc);
     }
 }
 
@@ -112,6 +122,24 @@ impl System for Machine {
 
     fn pause(&mut self) {
         ipc::yield_now();
+    }
+
+    fn set_timer(&mut self, ticks: u64) {
+        self.ipc.set_word(0, ticks);
+        // There is nothing in it that the root server refuses.
+        self.ipc.call(Endpoint::at(slot::REQUEST), MessageInfo::new(request::TIMER, 1));
+    }
+
+    fn spawn(&mut self, thread: usize, stack: u64, tls: Option<u64>) -> Result<()> {
+        self.threads.spawn(&mut self.ipc, &mut self.frames, thread, stack, tls)
+    }
+
+    fn retire(&mut self, thread: usize) {
+        self.threads.retire(thread);
+    }
+
+    fn wake(&mut self, thread: usize) {
+        self.threads.wake(thread);
     }
 
     fn reserve(&mut self, bytes: usize) -> Result<()> {

@@ -1,7 +1,7 @@
 //! libkos as it is linked at [`KOS_BASE`](koskit_spec::layout::KOS_BASE) of each native
 //! container. The root server starts the first thread at `_start`; libkos prepares the
 //! program's stack, enters the program, and from then on runs when a system call arrives at a
-//! gate.
+//! gate, in the thread that made it.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -14,11 +14,15 @@ mod gate;
 #[cfg(target_os = "none")]
 mod heap;
 #[cfg(target_os = "none")]
+mod lock;
+#[cfg(target_os = "none")]
 mod machine;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]
-use start::{serve, start};
+mod threads;
+#[cfg(target_os = "none")]
+use start::{answer, serve, start};
 
 #[cfg(not(target_os = "none"))]
 fn main() {

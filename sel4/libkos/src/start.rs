@@ -1,44 +1,93 @@
 //! The life of libkos: it starts the program, then serves its calls.
 
 use crate::gate::{self, Block};
-use crate::machine::{Machine, fail};
+use crate::lock;
+use crate::machine::{Machine, fail, stop};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
-use koskit_libkos::kos::{Kos, interpreter_path};
+use koskit_abi::{Notification, ipc};
+use koskit_libkos::kos::{Kos, Next, interpreter_path};
 use koskit_libkos::process;
 use koskit_spec::contract::Process;
 use koskit_spec::info::Info;
-use koskit_spec::layout::{INFO_BASE, INITRD_BASE, PAGE, STACK_TOP};
+use koskit_spec::layout::{INFO_BASE, INITRD_BASE, PAGE, STACK_TOP, slot};
 
 /// Exit status where the container could not be started, as shells have it.
 const CANNOT_START: u8 = 126;
 /// Exit status where libkos itself failed, as docker has it.
 const FAILED: u8 = 125;
 
-/// The state of the container: written by `start`, then used by one call at a time.
+/// The state of the container: written by `start`, then used by whoever has the lock.
 static KOS: State = State(UnsafeCell::new(MaybeUninit::uninit()));
 
 struct State(UnsafeCell<MaybeUninit<Kos<'static, Machine>>>);
 
-// SAFETY: a container has one thread, and a call does not interrupt another.
+// SAFETY: one thread at a time has the lock, and there is one thread only before it is used.
 unsafe impl Sync for State {}
 
 /// Where the first thread begins, on libkos's stack.
 pub extern "C" fn start() -> ! {
-    gate::open();
     match prepare() {
         Ok((entry, sp)) => gate::enter(entry, sp),
         Err(reason) => fail(CANNOT_START, format_args!("{reason}")),
     }
 }
 
-/// Serves the call whose registers are in the block: returns what goes to x0.
-pub extern "C" fn serve(block: &Block) -> u64 {
-    let [a, b, c, d, e, f, ..] = block.x;
+/// Serves the call whose registers are in the block, until it has its answer. Runs on the little
+/// stack in the block's page.
+pub extern "C" fn serve(block: *mut Block) {
+    lock::take();
+    loop {
+        // SAFETY: it is this thread's own block, which nobody else touches with the lock taken.
+        let (notification, tcb) = unsafe { ((*block).notification, (*block).tcb) };
+        // SAFETY: we have the lock, and come from the program.
+        match unsafe { gate::with_stack(block) } {
+            GO => break lock::give(),
+            WAIT => {
+                lock::give();
+                ipc::wait(Notification::at(notification));
+                lock::take();
+            }
+            _ => {
+                // From here on another thread may get the block.
+                lock::give();
+                stop(tcb);
+            }
+        }
+    }
+}
+
+const GO: u64 = 0;
+const WAIT: u64 = 1;
+const END: u64 = 2;
+
+/// Does with the lock taken, on libkos's own stack, what `serve` asks for. Without a block the
+/// time has passed.
+pub extern "C" fn answer(block: *mut Block) -> u64 {
     // SAFETY: see `Sync` for `State`; the program runs only after `start` has written it.
     let kos = unsafe { (*KOS.0.get()).assume_init_mut() };
-    kos.call(block.x[8], [a, b, c, d, e, f])
+    // SAFETY: where there is one, it is the calling thread's own.
+    let Some(block) = (unsafe { block.as_mut() }) else {
+        kos.time_passed();
+        return GO;
+    };
+    match kos.serve(block.place as usize, &mut block.context) {
+        Next::Go => GO,
+        Next::Wait => WAIT,
+        Next::End => END,
+    }
+}
+
+/// The thread that waits for the timer.
+pub extern "C" fn clock() -> ! {
+    loop {
+        ipc::wait(Notification::at(slot::TIMER));
+        lock::take();
+        // SAFETY: we have the lock, and a stack of our own.
+        unsafe { gate::with_stack(core::ptr::null_mut()) };
+        lock::give();
+    }
 }
 
 /// Sets up the container's state and the program's stack: entry point and stack pointer.

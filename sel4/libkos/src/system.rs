@@ -28,6 +28,23 @@ pub trait System: Pages {
     /// Lets others run.
     fn pause(&mut self);
 
+    /// Sees to it that [`Kos::time_passed`](crate::kos::Kos::time_passed) is called, or a thread
+    /// that waits served, when the counter has this value. Replaces what was said before.
+    fn set_timer(&mut self, ticks: u64);
+
+    /// Begins a thread at the place `thread`, as a copy of the one whose call is being answered:
+    /// with another stack pointer, 0 in `x0`, and its own TPIDR_EL0 where there is a `tls`.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    fn spawn(&mut self, thread: usize, stack: u64, tls: Option<u64>) -> Result<()>;
+
+    /// The thread at this place has made its last call; the place may be used again.
+    fn retire(&mut self, thread: usize);
+
+    /// Has the thread at this place, which waits, served.
+    fn wake(&mut self, thread: usize);
+
     /// Makes sure that `bytes` can be allocated, so that a call which has begun does not end
     /// halfway for lack of memory.
     ///

@@ -4,10 +4,12 @@
 //! may, and a wrong pointer faults as it would in the program. Only what can never be right is
 //! answered with EFAULT.
 //!
-//! The references that these functions give are used within one call, during which no thread
-//! of the program touches that memory, and never outlive it.
+//! The references that these functions give are used within one call and never outlive it. What
+//! several threads of the program do to the same memory meanwhile is a race of the program's own,
+//! as it is on Linux; words that are meant for that are [`atomic`].
 
 use crate::errno::{Errno, Result};
+use core::sync::atomic::AtomicU32;
 use koskit_spec::layout::PROGRAM_MIN;
 
 fn check(address: u64, length: u64) -> Result<()> {
@@ -41,6 +43,19 @@ pub fn bytes_mut<'a>(address: u64, length: u64) -> Result<&'a mut [u8]> {
     check(address, length)?;
     // SAFETY: as in `bytes`.
     Ok(unsafe { core::slice::from_raw_parts_mut(address as *mut u8, length as usize) })
+}
+
+/// A word that threads share.
+///
+/// # Errors
+/// As [`bytes`]; EINVAL where it is not aligned.
+pub fn atomic<'a>(address: u64) -> Result<&'a AtomicU32> {
+    check(address, 4)?;
+    if address % 4 != 0 {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: the module's contract; it is aligned, and atomic to everybody.
+    Ok(unsafe { AtomicU32::from_ptr(address as *mut u32) })
 }
 
 /// Longest path with its NUL byte, as Linux has it.

@@ -1,7 +1,7 @@
 //! Makes a container: all its objects, from its one untyped, as its plan says.
 //!
 //! The order of sizes matters, since seL4 aligns every object to its own size and the plan
-//! counts no padding: first the four objects whose capabilities lie in our own CNode, largest
+//! counts no padding: first the five objects whose capabilities lie in our own CNode, largest
 //! first; then all of 4 KiB; then the untypeds of 2 MiB. Where the objects together fit a power
 //! of two, they fit it in this order with what is lost to alignment.
 
@@ -12,8 +12,8 @@ use crate::space::{self, Space, TCB};
 use crate::start;
 use crate::window::{self, Window};
 use koskit_abi::{
-    Attributes, CNode, CNodeGuard, Endpoint, Error, Frame, Ipc, Object, Registers, Result, Rights,
-    Slot, Space as Spaces, Table, Tcb, Untyped, VSpace,
+    Attributes, CNode, CNodeGuard, Endpoint, Error, Frame, Ipc, Notification, Object, Registers,
+    Result, Rights, Slot, Space as Spaces, Table, Tcb, Untyped, VSpace,
 };
 use koskit_root_server::{piece, seed};
 use koskit_spec::elf::{Access, Elf, Segment};
@@ -22,7 +22,7 @@ use koskit_spec::layout::{self, LARGE_PAGE, PAGE, slot};
 use koskit_spec::plan::{Plan, VSPACE_BITS};
 
 /// Slots of our own CNode that a container needs while it lives.
-pub const SLOTS: u64 = 5;
+pub const SLOTS: u64 = 6;
 /// Set in the badge of faults; below it is the container's node.
 pub const FAULT_BADGE: u64 = 1 << 26;
 
@@ -34,6 +34,11 @@ pub const fn tcb(slots: u64) -> Tcb {
 /// Where the right to answer a container is kept while it waits.
 pub const fn reply(slots: u64) -> u64 {
     slots + 4
+}
+
+/// The notification that tells a container its time.
+pub const fn timer(slots: u64) -> Notification {
+    Notification::at(slots + 5)
 }
 
 /// Creates a container and lets it run. On an error, all of it is still in `untyped`.
@@ -55,6 +60,7 @@ pub fn create(
         cnode: CNode::at(slots + 1),
         vspace: VSpace::at(slots + 2),
         tcb: tcb(slots),
+        timer: timer(slots),
         next: 1,
     };
     let epoch_ns = server.files.archive().epoch_ns;
@@ -77,6 +83,8 @@ pub fn create(
         process_size: admitted.process.len() as u32,
         timer_hz: start::ticks_per_second(),
         epoch_ns,
+        priority: contract.priority,
+        max_priority: contract.max_priority,
         seed: seed::of_container(&machine_seed, server.created),
     };
     let step = |what| move |error| Refusal::Kernel(what, error);
@@ -92,7 +100,7 @@ pub fn create(
         objects.memory(contract.heap_pages.into(), contract.stack_pages.into(), &program.0);
     let buffer = buffer.map_err(step("map its memory"))?;
     objects.inform(&info, admitted.process).map_err(step("write its words"))?;
-    objects.hand_over(contract, *endpoint).map_err(step("fill its CNode"))?;
+    objects.hand_over(contract, *endpoint, buffer).map_err(step("fill its CNode"))?;
     objects.start(admitted, buffer).map_err(step("start its thread"))?;
     Ok(())
 }
@@ -109,18 +117,20 @@ struct Objects<'a> {
     cnode: CNode,
     vspace: VSpace,
     tcb: Tcb,
+    timer: Notification,
     /// First empty slot of `keep`.
     next: u64,
 }
 
 impl Objects<'_> {
-    /// Makes the four objects that others need.
+    /// Makes the objects that are not of 4 KiB.
     fn found(&mut self, plan: &Plan, cnode_bits: u32) -> Result<()> {
         let mut objects = [
             (self.keep.0.0, Object::CNode { bits: plan.keep_bits }),
             (self.cnode.0.0, Object::CNode { bits: cnode_bits }),
             (self.vspace.0.0, Object::VSpace),
             (self.tcb.0.0, Object::Tcb),
+            (self.timer.0.0, Object::Notification),
         ];
         objects.sort_unstable_by_key(|(_, object)| core::cmp::Reverse(object.size_bits()));
         for (at, object) in objects {
@@ -241,6 +251,7 @@ impl Objects<'_> {
         &mut self,
         contract: &koskit_spec::contract::Contract,
         endpoint: Endpoint,
+        buffer: Frame,
     ) -> Result<()> {
         let (large, small) = (u64::from(contract.ut_large_page), u64::from(contract.ut_4k_pages));
         let bits = PAGE.trailing_zeros();
@@ -255,6 +266,8 @@ impl Objects<'_> {
         to(slot::TCB).copy(self.ipc, from(self.tcb.0.0), Rights::ALL)?;
         to(slot::CNODE).mint_guarded(self.ipc, from(self.cnode.0.0), guard)?;
         to(slot::VSPACE).copy(self.ipc, from(self.vspace.0.0), Rights::ALL)?;
+        to(slot::BUFFER).copy(self.ipc, from(buffer.0.0), Rights::READ_WRITE)?;
+        to(slot::TIMER).copy(self.ipc, from(self.timer.0.0), Rights::READ)?;
         let (endpoint, node) = (from(endpoint.0.0), u64::from(self.node));
         to(slot::REQUEST).mint_badged(self.ipc, endpoint, Rights::CALL, node)?;
         to(slot::FAULT).mint_badged(self.ipc, endpoint, Rights::CALL, FAULT_BADGE | node)

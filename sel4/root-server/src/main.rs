@@ -7,6 +7,7 @@
 //! | `start` | the first instructions, the stack, the counter; what happens on a panic |
 //! | `space` | this thread's own CSpace: which capability is where |
 //! | `window` | this thread's own address space: the few things that it maps |
+//! | `clock` | the timer, by which containers are woken |
 //! | `console` | the serial port: frames to the host, bytes from it |
 //! | [`buddy`](koskit_root_server::buddy), `memory` | which memory is free; untypeds, cut, taken and made whole again |
 //! | `files` | bytes that become pages: the boot archive's, and those that the host has sent |
@@ -29,6 +30,7 @@
 #![no_std]
 #![no_main]
 
+mod clock;
 mod console;
 mod container;
 mod create;

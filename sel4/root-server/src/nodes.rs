@@ -14,6 +14,8 @@ pub struct Container {
     pub number: u32,
     /// Most bytes that it waits for from its standard input; 0 where it does not wait.
     pub asks: u32,
+    /// Ticks when it wants to be woken, or [`NEVER`](crate::clock::NEVER).
+    pub alarm: u64,
     /// All its memory.
     pub memory: Taken,
     /// Bytes that were free, or had by others, before it was created.

@@ -1,5 +1,6 @@
 //! The machine's life, as the root server sees it.
 
+use crate::clock::{self, Clock};
 use crate::console::{self, Console, Text};
 use crate::container::{self, Refusal};
 use crate::create::{self, FAULT_BADGE};
@@ -13,7 +14,7 @@ use core::fmt::{self, Write};
 use koskit_abi::bootinfo::slot;
 use koskit_abi::{
     Endpoint, Error, Fault, Frame, Ipc, IrqControl, IrqHandler, MessageInfo, Notification, Object,
-    Rights, Untyped,
+    Rights, Untyped, ipc,
 };
 use koskit_root_server::report::{self, Sentence};
 use koskit_spec::archive::{ArchiveError, BASE, Kind};
@@ -66,6 +67,8 @@ pub struct Server {
     pub created: u64,
     /// The serial port's interrupt.
     serial: IrqHandler,
+    /// The timer.
+    clock: Clock,
     /// First of the slots for nodes, [`create::SLOTS`] each.
     slots: u64,
     /// Whether the machine was booted with containers, and ends with them.
@@ -169,7 +172,9 @@ impl Server {
         let libkos = files.archive().iter().position(|entry| entry.kind == Kind::Libkos);
         let endpoint = space.endpoint(&mut ipc, ours).map_err(failed("make an endpoint"))?;
         let serial = interrupt(&mut ipc, &mut space, ours);
-        let serial = serial.map_err(failed("take the serial port's interrupt"))?;
+        let (serial, notification) = serial.map_err(failed("take the serial port's interrupt"))?;
+        let clock = Clock::new(&mut ipc, &mut space, notification);
+        let clock = clock.map_err(failed("take the timer"))?;
         let slots = space.slots(NODES as u64 * create::SLOTS);
         let free_at_start = memory.free();
         Ok(Self {
@@ -186,6 +191,7 @@ impl Server {
             free_at_start,
             created: 0,
             serial,
+            clock,
             slots,
             ends: false,
             status: 0,
@@ -258,8 +264,17 @@ impl Server {
                 blob.users += 1;
             }
         }
-        let (asks, requests, written, read) = (0, 0, 0, 0);
-        let container = Container { number, asks, memory, before, blobs, requests, written, read };
+        let container = Container {
+            number,
+            asks: 0,
+            alarm: clock::NEVER,
+            memory,
+            before,
+            blobs,
+            requests: 0,
+            written: 0,
+            read: 0,
+        };
         self.nodes.set(node, Node::Container(container));
         Ok(())
     }
@@ -291,7 +306,14 @@ impl Server {
                 self.hear();
                 // The handler is ours, and stays.
                 let _ = self.serial.acknowledge(&mut self.ipc);
-            } else if badge & FAULT_BADGE != 0 {
+            }
+            if badge & clock::BADGE != 0 {
+                self.ring();
+            }
+            if badge & (SERIAL_BADGE | clock::BADGE) != 0 {
+                continue;
+            }
+            if badge & FAULT_BADGE != 0 {
                 self.fault(node, info);
             } else {
                 answer = self.request(node, info);
@@ -319,12 +341,36 @@ impl Server {
                 self.remove(node);
                 return None;
             }
-            request::WRITE | request::READ | request::EXIT => Err(EINVAL),
+            request::TIMER if info.length >= 1 => {
+                container.alarm = first;
+                self.clock.set(self.next_alarm());
+                Ok(0)
+            }
+            request::WRITE | request::READ | request::EXIT | request::TIMER => Err(EINVAL),
             _ => Err(ENOSYS),
         };
         let (label, word) = result.map_or_else(|errno| (errno, 0), |taken| (0, taken));
         self.ipc.set_word(0, word);
         Some(label)
+    }
+
+    /// Tells all containers whose time has come.
+    fn ring(&mut self) {
+        self.clock.acknowledge(&mut self.ipc);
+        let now = start::ticks();
+        let due = |nodes: &Nodes| nodes.containers().find(|(_, of)| of.alarm <= now).map(|of| of.0);
+        while let Some(node) = due(self.nodes) {
+            if let Some(container) = self.nodes.container(node) {
+                container.alarm = clock::NEVER;
+            }
+            ipc::signal(create::timer(self.slots(node)));
+        }
+        self.clock.set(self.next_alarm());
+    }
+
+    /// Ticks when the next container wants to be woken.
+    fn next_alarm(&self) -> u64 {
+        self.nodes.containers().map(|(_, of)| of.alarm).min().unwrap_or(clock::NEVER)
     }
 
     /// Asks the host for a container's standard input. The container is answered by `input`.
@@ -440,7 +486,12 @@ impl Server {
 type Read = (koskit_spec::archive::Entry, File);
 
 /// Has the interrupt of the serial port come where this thread receives messages.
-fn interrupt(ipc: &mut Ipc, space: &mut Space, memory: Untyped) -> koskit_abi::Result<IrqHandler> {
+/// Also the notification, which is bound to it: there can be one.
+fn interrupt(
+    ipc: &mut Ipc,
+    space: &mut Space,
+    memory: Untyped,
+) -> koskit_abi::Result<(IrqHandler, u64)> {
     let notification = space.make(ipc, memory, Object::Notification)?;
     let (badged, handler) = (space.slots(1), space.slots(1));
     space.slot(badged).mint_badged(ipc, space.slot(notification), Rights::ALL, SERIAL_BADGE)?;
@@ -448,5 +499,5 @@ fn interrupt(ipc: &mut Ipc, space: &mut Space, memory: Untyped) -> koskit_abi::R
     let handler = IrqHandler::at(handler);
     handler.set_notification(ipc, Notification::at(badged))?;
     TCB.bind_notification(ipc, Notification::at(notification))?;
-    Ok(handler)
+    Ok((handler, notification))
 }

@@ -521,14 +521,16 @@ impl<S: System> Kos<'_, S> {
             || u128::from(self.random.next_u64()) << 64 | u128::from(self.random.next_u64());
         let boot_id = *self.boot_id.get_or_insert_with(&mut draw);
         let uuid = draw();
-        let length = self.name.iter().position(|&byte| byte == 0).unwrap_or(self.name.len());
+        // The process has its first thread's.
+        let name = &self.threads[0].name;
+        let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
         tell(&Facts {
             info: &self.info,
             process: self.process,
             memory: &self.memory,
             tree: &self.tree,
             files: &self.files,
-            name: &self.name[..length],
+            name: &name[..length],
             now: self.now(1).unwrap_or(0),
             started: self.now(1).unwrap_or(0).saturating_sub(self.now(2).unwrap_or(0)),
             free: self.free_pages(),

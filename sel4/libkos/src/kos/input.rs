@@ -326,9 +326,7 @@ impl<S: System> Kos<'_, S> {
     fn command(&mut self, path: &str, bytes: &[u8]) -> Result {
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         if path.ends_with("/comm") {
-            let length = text.len().min(self.name.len() - 1);
-            self.name = [0; 16];
-            self.name[..length].copy_from_slice(&text[..length]);
+            self.threads[0].set_name(text);
         } else {
             let number = core::str::from_utf8(text).ok().and_then(|text| text.trim().parse().ok());
             let number = number.filter(|number| (-1000..=1000).contains(number));

@@ -1,5 +1,6 @@
-//! The process itself: time, signals, identity.
+//! The process itself: signals, limits, identity.
 
+use super::time::NS;
 use super::{Kos, PID};
 use crate::errno::{Errno, Result};
 use crate::fd::FD_MAX;
@@ -8,8 +9,6 @@ use crate::system::System;
 use crate::user;
 use koskit_spec::info::Info;
 use koskit_spec::layout::{LARGE_PAGE, PAGE};
-
-const NS: u64 = 1_000_000_000;
 
 /// What a process wants done about signals. Handlers are kept but not run: nothing sends
 /// signals here but the process itself.
@@ -41,124 +40,6 @@ impl Default for Signals {
 }
 
 impl<S: System> Kos<'_, S> {
-    pub(super) fn clock_gettime(&mut self, clock: u64, into: u64) -> Result {
-        let now = self.now(clock)?;
-        user::set_words(into, &[now / NS, now % NS])?;
-        Ok(0)
-    }
-
-    pub(super) fn clock_getres(&mut self, clock: u64, into: u64) -> Result {
-        self.now(clock)?;
-        if into != 0 {
-            user::set_words(into, &[0, (NS / self.info.timer_hz.max(1)).max(1)])?;
-        }
-        Ok(0)
-    }
-
-    pub(super) fn gettimeofday(&mut self, into: u64) -> Result {
-        if into != 0 {
-            let now = self.now(0)?;
-            user::set_words(into, &[now / NS, now % NS / 1000])?;
-        }
-        Ok(0)
-    }
-
-    /// What a clock shows, in nanoseconds.
-    pub(super) fn now(&self, clock: u64) -> Result {
-        let hz = self.info.timer_hz.max(1);
-        let ns = |ticks: u64| ticks / hz * NS + ticks % hz * NS / hz;
-        let ticks = self.system.ticks();
-        match clock {
-            // REALTIME, REALTIME_COARSE, TAI
-            0 | 5 | 11 => Ok(ns(ticks).wrapping_add(self.info.epoch_ns)),
-            // MONOTONIC, MONOTONIC_RAW, MONOTONIC_COARSE, BOOTTIME
-            1 | 4 | 6 | 7 => Ok(ns(ticks)),
-            // PROCESS_CPUTIME_ID, THREAD_CPUTIME_ID: the time since the start is an upper
-            // bound; seL4 does not account.
-            2 | 3 => Ok(ns(ticks - self.started)),
-            _ => Err(Errno::INVAL),
-        }
-    }
-
-    pub(super) fn nanosleep(&mut self, request: u64) -> Result {
-        let time = duration(request)?;
-        let until = self.now(1)?.saturating_add(time);
-        self.sleep(1, until)
-    }
-
-    pub(super) fn clock_nanosleep(&mut self, clock: u64, flags: u64, request: u64) -> Result {
-        const ABSTIME: u64 = 1;
-        let now = self.now(clock)?;
-        let time = duration(request)?;
-        self.sleep(clock, if flags & ABSTIME != 0 { time } else { now.saturating_add(time) })
-    }
-
-    /// Lets others of the same priority run until a clock shows a time. There is no timer to
-    /// be woken by yet, so threads of lower priority do not run meanwhile.
-    pub(super) fn sleep(&mut self, clock: u64, until: u64) -> Result {
-        while self.now(clock)? < until {
-            self.system.pause();
-        }
-        Ok(0)
-    }
-
-    /// There is one thread: nobody waits who could be woken, and nobody wakes who waits.
-    pub(super) fn futex(&mut self, word: u64, operation: u64, value: u64, timeout: u64) -> Result {
-        const WAIT: u64 = 0;
-        const WAKE: u64 = 1;
-        const WAIT_BITSET: u64 = 9;
-        const WAKE_BITSET: u64 = 10;
-        const COMMAND: u64 = 0x7f;
-        match operation & COMMAND {
-            WAKE | WAKE_BITSET => Ok(0),
-            WAIT | WAIT_BITSET => {
-                if user::bytes(word, 4)? != &(value as u32).to_le_bytes()[..] {
-                    return Err(Errno::AGAIN);
-                }
-                // WAIT_BITSET's timeout is a time of the clock itself.
-                let until = match (timeout, operation & COMMAND) {
-                    (0, _) => u64::MAX,
-                    (_, WAIT) => self.now(1)?.saturating_add(duration(timeout)?),
-                    _ => duration(timeout)?,
-                };
-                const REALTIME: u64 = 0x100;
-                self.sleep(if operation & REALTIME != 0 { 0 } else { 1 }, until)?;
-                Err(Errno::TIMEDOUT)
-            }
-            _ => Err(self.missing(crate::number::FUTEX)),
-        }
-    }
-
-    /// `struct rusage`: all time was the program's own.
-    pub(super) fn getrusage(&mut self, into: u64) -> Result {
-        let used = self.now(2)?;
-        user::bytes_mut(into, 144)?.fill(0);
-        user::set_words(into, &[used / NS, used % NS / 1000])?;
-        Ok(0)
-    }
-
-    pub(super) fn times(&mut self, into: u64) -> Result {
-        const TICK: u64 = NS / 100;
-        if into != 0 {
-            user::set_words(into, &[self.now(2)? / TICK, 0, 0, 0])?;
-        }
-        Ok(self.now(1)? / TICK)
-    }
-
-    /// `struct sysinfo`: the memory is what the contract gives.
-    pub(super) fn sysinfo(&mut self, into: u64) -> Result {
-        let Info { heap_pages, stack_pages, ut_large_page, ut_4k_pages, .. } = self.info;
-        let large = u64::from(ut_large_page) * (LARGE_PAGE / PAGE);
-        let pages = heap_pages + stack_pages + large + u64::from(ut_4k_pages);
-        user::bytes_mut(into, 112)?.fill(0);
-        let free = (pages * PAGE).saturating_sub(self.memory.used());
-        user::set_words(into, &[self.now(1)? / NS, 0, 0, 0, pages * PAGE, free])?;
-        // Number of processes, and the unit of what is said of memory.
-        user::bytes_mut(into + 80, 2)?[0] = 1;
-        user::bytes_mut(into + 104, 4)?[0] = 1;
-        Ok(0)
-    }
-
     pub(super) fn sigaction(&mut self, signal: u64, new: u64, old: u64, size: u64) -> Result {
         if size != 8 || signal == 0 || signal > SIGNALS as u64 {
             return Err(Errno::INVAL);
@@ -282,13 +163,11 @@ impl<S: System> Kos<'_, S> {
         match what {
             SET_NAME => {
                 let name = user::path(argument)?;
-                let length = name.len().min(self.name.len() - 1);
-                self.name = [0; 16];
-                self.name[..length].copy_from_slice(&name[..length]);
+                self.thread().set_name(name);
                 Ok(0)
             }
             GET_NAME => {
-                user::bytes_mut(argument, 16)?.copy_from_slice(&self.name);
+                user::bytes_mut(argument, 16)?.copy_from_slice(&self.thread().name);
                 Ok(0)
             }
             GET_DUMPABLE | GET_NO_NEW_PRIVS => Ok(1),
@@ -353,21 +232,17 @@ impl<S: System> Kos<'_, S> {
         Ok(0)
     }
 
-    /// One processor.
-    pub(super) fn sched_getaffinity(size: u64, into: u64) -> Result {
-        if size < 8 || size % 8 != 0 {
-            return Err(Errno::INVAL);
-        }
-        user::set_words(into, &[1])?;
-        Ok(8)
+    /// `struct sysinfo`: the memory is what the contract gives.
+    pub(super) fn sysinfo(&mut self, into: u64) -> Result {
+        let Info { heap_pages, stack_pages, ut_large_page, ut_4k_pages, .. } = self.info;
+        let large = u64::from(ut_large_page) * (LARGE_PAGE / PAGE);
+        let pages = heap_pages + stack_pages + large + u64::from(ut_4k_pages);
+        user::bytes_mut(into, 112)?.fill(0);
+        let free = (pages * PAGE).saturating_sub(self.memory.used());
+        user::set_words(into, &[self.monotonic() / NS, 0, 0, 0, pages * PAGE, free])?;
+        // Number of processes, and the unit of what is said of memory.
+        user::bytes_mut(into + 80, 2)?[0] = 1;
+        user::bytes_mut(into + 104, 4)?[0] = 1;
+        Ok(0)
     }
-}
-
-/// A time that a call gives as seconds and nanoseconds, in nanoseconds.
-pub(super) fn duration(address: u64) -> Result {
-    let [seconds, nanoseconds] = user::words(address)?;
-    if (seconds as i64) < 0 || nanoseconds >= NS {
-        return Err(Errno::INVAL);
-    }
-    Ok(seconds.saturating_mul(NS).saturating_add(nanoseconds))
 }

@@ -13,12 +13,22 @@ pub(crate) struct Machine {
     ticks: core::cell::Cell<u64>,
     /// Bytes that can be reserved.
     pub(crate) room: usize,
+    /// What the timer is set to.
+    timer: u64,
+    /// Places of threads that were begun, with their stacks, that ended, and that were woken.
+    spawned: Vec<(usize, u64, Option<u64>)>,
+    retired: Vec<usize>,
+    woken: Vec<usize>,
+    /// Begins no more threads.
+    full: bool,
 }
 
 impl Default for Machine {
     fn default() -> Self {
         let (written, limits) = (Vec::new(), VecDeque::new());
-        Self { written, limits, ticks: core::cell::Cell::default(), room: usize::MAX }
+        let (spawned, retired, woken) = (Vec::new(), Vec::new(), Vec::new());
+        let (ticks, timer, full) = (core::cell::Cell::default(), 0, false);
+        Self { written, limits, ticks, room: usize::MAX, timer, spawned, retired, woken, full }
     }
 }
 
@@ -53,6 +63,26 @@ impl System for Machine {
     }
 
     fn pause(&mut self) {}
+
+    fn set_timer(&mut self, ticks: u64) {
+        self.timer = ticks;
+    }
+
+    fn spawn(&mut self, thread: usize, stack: u64, tls: Option<u64>) -> Result<()> {
+        if self.full {
+            return Err(Errno::NOMEM);
+        }
+        self.spawned.push((thread, stack, tls));
+        Ok(())
+    }
+
+    fn retire(&mut self, thread: usize) {
+        self.retired.push(thread);
+    }
+
+    fn wake(&mut self, thread: usize) {
+        self.woken.push(thread);
+    }
 
     fn reserve(&mut self, bytes: usize) -> Result<()> {
         if bytes > self.room { Err(Errno::NOMEM) } else { Ok(()) }
@@ -89,14 +119,31 @@ pub(crate) fn c(text: &str) -> u64 {
     std::format!("{text}\0").leak().as_ptr() as u64
 }
 
+/// A call of the first thread; where it waits, the time passes.
 pub(crate) fn call(
     kos: &mut Test,
     number: u64,
     arguments: &[u64],
 ) -> core::result::Result<u64, Errno> {
-    let mut all = [0; 6];
-    all[..arguments.len()].copy_from_slice(arguments);
-    let value = kos.call(number, all);
+    let mut context = registers(number, arguments);
+    while kos.serve(0, &mut context) == Next::Wait {
+        let timer = core::mem::take(&mut kos.system().timer);
+        assert!(timer > kos.system().ticks(), "it waits for ever");
+        kos.system().ticks.set(timer);
+    }
+    answer(&context)
+}
+
+/// What a thread has when it makes a call.
+fn registers(number: u64, arguments: &[u64]) -> Context {
+    let mut context = Context::default();
+    context.x[..arguments.len()].copy_from_slice(arguments);
+    context.x[8] = number;
+    context
+}
+
+fn answer(context: &Context) -> core::result::Result<u64, Errno> {
+    let value = context.x[0];
     if value > -4096i64 as u64 { Err(Errno(value.wrapping_neg() as u16)) } else { Ok(value) }
 }
 
@@ -361,8 +408,8 @@ fn descriptors_are_no_terminals() {
 #[test]
 fn an_unknown_call_is_named_once() {
     let mut kos = kos();
-    assert_eq!(call(&mut kos, 220, &[]), Err(Errno::NOSYS));
-    assert_eq!(call(&mut kos, 220, &[]), Err(Errno::NOSYS));
+    assert_eq!(call(&mut kos, CLONE, &[]), Err(Errno::NOSYS));
+    assert_eq!(call(&mut kos, CLONE, &[]), Err(Errno::NOSYS));
     assert_eq!(call(&mut kos, 5000, &[]), Err(Errno::NOSYS));
     let text: String = output(&mut kos)
         .into_iter()
@@ -529,3 +576,6 @@ fn a_program_says_in_its_headers_which_linker_it_wants() {
     assert!(kos.interpreter(b"/lib/ld.so").unwrap_err().contains("not in its image"));
     assert!(kos.interpreter(b"/bin/run").unwrap_err().contains("cannot be loaded"));
 }
+
+#[path = "tests/threads.rs"]
+mod threads;

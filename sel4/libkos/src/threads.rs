@@ -1,0 +1,164 @@
+//! The threads of seL4 behind those of the program, made of the handed untypeds: for each a TCB, a
+//! notification to wait for, and a page for its block. What a thread leaves behind the next one
+//! gets. All have the first one's CSpace, address space, IPC buffer (which is for whoever has the
+//! lock) and priority.
+//!
+//! With the second thread comes another one, the clock, which waits for the root server's timer:
+//! the others can then wait for each other. While there is one thread only, it waits for the timer
+//! itself.
+
+use crate::frames::Frames;
+use crate::gate::{self, Block};
+use crate::lock;
+use crate::start;
+use alloc::alloc::{Layout, alloc};
+use alloc::vec::Vec;
+use koskit_abi::{
+    CNode, CNodeGuard, Frame, Ipc, Notification, Object, Registers, Space, Tcb, VSpace, ipc,
+};
+use koskit_libkos::errno::{Errno, Result};
+use koskit_spec::info::Info;
+use koskit_spec::layout::{BLOCK_BASE, IPC_BUFFER, PAGE, slot};
+
+/// All threads.
+pub struct Threads {
+    /// By their places.
+    blocks: Vec<*mut Block>,
+    /// Those that ended.
+    free: Vec<*mut Block>,
+    /// Whether there is a clock.
+    clock: bool,
+    guard: CNodeGuard,
+    priority: u8,
+    max_priority: u8,
+}
+
+impl Threads {
+    /// The first one, whose block the root server has mapped.
+    pub fn new(info: &Info) -> Self {
+        // SAFETY: the root server has mapped a page there for this, which nothing else uses.
+        let first = unsafe { Block::open(BLOCK_BASE, slot::TCB, slot::TIMER) };
+        Self {
+            blocks: Vec::from([first]),
+            free: Vec::new(),
+            clock: false,
+            guard: CNodeGuard { bits: 0, size: 64 - info.cnode_bits },
+            priority: info.priority,
+            max_priority: info.max_priority,
+        }
+    }
+
+    /// As [`System::spawn`](koskit_libkos::system::System::spawn).
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn spawn(
+        &mut self,
+        ipc: &mut Ipc,
+        frames: &mut Frames,
+        place: usize,
+        stack: u64,
+        tls: Option<u64>,
+    ) -> Result<()> {
+        // For lists of so many, and a page in a place that is a multiple of its size.
+        let lists = 8 * (self.blocks.len() + 1) * size_of::<*mut Block>();
+        frames.reserve(ipc, lists + 2 * PAGE as usize)?;
+        if !self.clock {
+            self.make_clock(ipc, frames)?;
+        }
+        let block = match self.free.pop() {
+            Some(block) => block,
+            None => self.make(ipc, frames, self.priority)?,
+        };
+        self.blocks.resize(self.blocks.len().max(place + 1), block);
+        self.blocks[place] = block;
+        // Each of them may end.
+        self.free.reserve(self.blocks.len());
+        // SAFETY: the thread behind the block has ended, or never run; the calling thread's
+        // own block is another one.
+        let (block, parent) = unsafe { (&mut *block, &*Block::own()) };
+        block.place = place as u64;
+        block.copy_from(parent, stack);
+        let mut registers = Registers {
+            pc: gate::beginning(),
+            tpidr_el0: tls.unwrap_or_else(gate::thread_pointer),
+            tpidrro_el0: &raw const *block as u64,
+            ..Registers::default()
+        };
+        registers.x[19] = registers.tpidrro_el0;
+        let tcb = Tcb::at(block.tcb);
+        // Who ended may not have come to stop itself yet.
+        let begun = tcb.suspend(ipc).and_then(|()| tcb.write_registers(ipc, registers, true));
+        begun.map_err(|_| Errno::NOMEM)
+    }
+
+    /// As [`System::retire`](koskit_libkos::system::System::retire).
+    pub fn retire(&mut self, place: usize) {
+        // The first one's is the root server's.
+        if place != 0 {
+            self.free.push(self.blocks[place]);
+        }
+    }
+
+    /// As [`System::wake`](koskit_libkos::system::System::wake). Without a clock there is but one
+    /// thread, which is awake.
+    pub fn wake(&self, place: usize) {
+        if self.clock {
+            // SAFETY: blocks are never unmapped, and this field is changed with the lock only,
+            // as this is called.
+            let notification = unsafe { (*self.blocks[place]).notification };
+            ipc::signal(Notification::at(notification));
+        }
+    }
+
+    fn make_clock(&mut self, ipc: &mut Ipc, frames: &mut Frames) -> Result<()> {
+        let first = frames.make_small(ipc, Object::Notification)?;
+        lock::set_notification(frames.make_small(ipc, Object::Notification)?);
+        // So that the time is noticed while others run.
+        let priority = self.max_priority.min(self.priority.saturating_add(1));
+        let block = self.make(ipc, frames, priority)?;
+        let registers = Registers {
+            pc: start::clock as *const () as u64,
+            sp: block as u64 + PAGE,
+            tpidrro_el0: block as u64,
+            ..Registers::default()
+        };
+        // SAFETY: the block was made just now.
+        let tcb = Tcb::at(unsafe { (*block).tcb });
+        tcb.write_registers(ipc, registers, true).map_err(|_| Errno::NOMEM)?;
+        // SAFETY: it is this thread's own block, and this thread does not wait.
+        unsafe { (*self.blocks[0]).notification = first };
+        self.clock = true;
+        frames.reserve(ipc, 2 * PAGE as usize)
+    }
+
+    /// Makes all that a thread needs.
+    fn make(&self, ipc: &mut Ipc, frames: &mut Frames, priority: u8) -> Result<*mut Block> {
+        let tcb = frames.make_small(ipc, Object::Tcb)?;
+        let notification = frames.make_small(ipc, Object::Notification)?;
+        let spaces = Space {
+            fault_endpoint: slot::FAULT,
+            cspace: CNode::at(slot::CNODE),
+            guard: self.guard,
+            vspace: VSpace::at(slot::VSPACE),
+        };
+        let (own, buffer) = (Tcb::at(slot::TCB), Frame::at(slot::BUFFER));
+        let thread = Tcb::at(tcb);
+        thread
+            .configure(ipc, spaces, IPC_BUFFER, buffer)
+            .and_then(|()| thread.set_max_priority(ipc, own, self.max_priority))
+            .and_then(|()| thread.set_priority(ipc, own, priority))
+            .map_err(|_| Errno::NOMEM)?;
+        // SAFETY: the layout's size is not 0.
+        let page = unsafe { alloc(Layout::new::<Page>()) };
+        if page.is_null() {
+            return Err(Errno::NOMEM);
+        }
+        // SAFETY: it was allocated just now, and is never freed.
+        Ok(unsafe { Block::open(page as u64, tcb, notification) })
+    }
+}
+
+#[repr(align(4096))]
+#[expect(dead_code, reason = "only its layout is used")]
+struct Page([u8; PAGE as usize]);
