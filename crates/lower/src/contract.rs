@@ -227,20 +227,24 @@ fn default_stack(least: u32, program: &[u8], words: &Words) -> u32 {
 }
 
 /// Untypeds of 2 MiB for a program that says nothing: for its libraries, which libkos copies; for
-/// what it maps itself, which grows with the program; and for the heap of a Go program, which
-/// begins with 64 MiB and an index of 32 MiB.
+/// what it maps itself, which grows with the program; and for a heap, since many that
+/// are dynamic take it in large pieces (ruby 32 MiB at once), and Go's begins with 64 MiB and an index
+/// of 32 MiB.
 fn memory(program: &[u8], libraries: u64) -> u32 {
-    const DYNAMIC: u64 = 4;
-    const GO: u64 = 56;
+    const DYNAMIC: u64 = 18;
+    const GO: u64 = 48;
     let page = |bytes: u64| bytes.div_ceil(LARGE_PAGE);
     let own = program.len() as u64;
     let mut pages = 1 + 2 * (own / LARGE_PAGE);
-    if elf::interpreter(program).is_some() {
-        pages += page(libraries * PAGE * 3) + DYNAMIC;
+    let is_dynamic = elf::interpreter(program).is_some();
+    if is_dynamic {
+        pages += page(libraries * PAGE * 2);
     }
-    if is_go(program) {
-        pages += GO;
-    }
+    pages += match is_go(program) {
+        true => GO,
+        false if is_dynamic => DYNAMIC,
+        false => 0,
+    };
     pages.min(HANDED_MAX) as u32
 }
 
