@@ -138,28 +138,34 @@ impl Log {
     /// # Errors
     /// A file cannot be read.
     pub fn tail(&self, lines: usize) -> io::Result<(u64, usize)> {
+        if lines == 0 {
+            return Ok((self.end(), 0));
+        }
+        let first = self.files.front().map_or(0, |piece| piece.start);
         // Where each line begins: the record's position, and how many of its bytes come before.
-        let mut starts = VecDeque::from([(0, 0)]);
-        let mut at = self.files.front().map_or(0, |piece| piece.start);
+        let (mut starts, mut open) = (VecDeque::from([(first, 0)]), false);
+        let mut at = first;
         while at < self.end() {
             let (records, next) = self.read(at)?;
             for record in records {
-                for (index, _) in record.bytes.iter().enumerate().filter(|(_, b)| **b == b'\n') {
-                    starts.push_back((at, index + 1));
-                    if starts.len() > lines.saturating_add(1) {
-                        starts.pop_front();
+                for (index, byte) in record.bytes.iter().enumerate() {
+                    open = *byte != b'\n';
+                    if !open {
+                        starts.push_back((at, index + 1));
+                        if starts.len() > lines.saturating_add(1) {
+                            starts.pop_front();
+                        }
                     }
                 }
                 at += (HEAD + record.bytes.len()) as u64;
             }
             at = at.max(next);
         }
-        // The last one is where a line would begin that nobody has written.
-        match starts.len() {
-            _ if lines == 0 => Ok((self.end(), 0)),
-            n if n > lines => Ok(starts[0]),
-            _ => Ok((self.files.front().map_or(0, |piece| piece.start), 0)),
+        if !open {
+            // Where a line would begin that nobody has written.
+            starts.pop_back();
         }
+        Ok(starts.get(starts.len().saturating_sub(lines)).copied().unwrap_or((first, 0)))
     }
 
     /// Removes its files.
