@@ -1,4 +1,4 @@
-//! The machine's serial line, taken apart.
+//! The machine's line and its serial port, taken apart.
 
 use crate::error::Tail;
 use koskit_wire::{Decoder, Event, Frame, Kind, Piece};
@@ -37,10 +37,19 @@ const LINE_MAX: usize = 1024;
 /// How many lines an error quotes.
 const TAIL: usize = 12;
 
-/// Takes the bytes of the serial line, gives messages.
+/// Where bytes come from.
+#[derive(Clone, Copy)]
+pub(crate) enum From {
+    /// The root server's line.
+    Line,
+    /// The serial port.
+    Serial,
+}
+
+/// Takes the bytes of both, gives messages.
 #[derive(Default)]
 pub(crate) struct Console {
-    decoder: Decoder,
+    decoders: [Decoder; 2],
     /// Per container, what has come of a line of its log.
     log: BTreeMap<u32, Vec<u8>>,
     tail: VecDeque<String>,
@@ -48,8 +57,8 @@ pub(crate) struct Console {
 
 impl Console {
     /// Takes the next bytes.
-    pub fn push(&mut self, bytes: &[u8], message: &mut dyn FnMut(Message<'_>)) {
-        let Self { decoder, log, tail } = self;
+    pub fn push(&mut self, from: From, bytes: &[u8], message: &mut dyn FnMut(Message<'_>)) {
+        let Self { decoders, log, tail } = self;
         let mut lines = |container: u32, bytes: &[u8], message: &mut dyn FnMut(Message<'_>)| {
             split(log.entry(container).or_default(), bytes, &mut |line| {
                 let line = &clean(line);
@@ -57,7 +66,7 @@ impl Console {
                 message(Message::Log { container, line });
             });
         };
-        decoder.push(bytes, |piece| match piece {
+        decoders[from as usize].push(bytes, |piece| match piece {
             Piece::Frame(Frame { kind: Kind::Output, number: container, payload: bytes }) => {
                 message(Message::Output { container, bytes });
             }
@@ -141,7 +150,7 @@ mod tests {
     use super::*;
     use koskit_wire::encode;
 
-    /// What comes out where these frames are sent, and the serial line arrives byte by byte.
+    /// What comes out where these frames are sent, and the line arrives byte by byte.
     fn messages(frames: &[(Kind, u32, &[u8])]) -> Vec<String> {
         let mut line = Vec::new();
         for (kind, number, payload) in frames {
@@ -149,7 +158,7 @@ mod tests {
         }
         let (mut console, mut got) = (Console::default(), Vec::new());
         for byte in line {
-            console.push(&[byte], &mut |message| got.push(format!("{message:?}")));
+            console.push(From::Line, &[byte], &mut |message| got.push(format!("{message:?}")));
         }
         got
     }
@@ -190,10 +199,10 @@ mod tests {
     fn the_kernels_last_words_are_heard() {
         let mut console = Console::default();
         for line in 0..20 {
-            console.push(format!("line {line}\r\n").as_bytes(), &mut |_| {});
+            console.push(From::Serial, format!("line {line}\r\n").as_bytes(), &mut |_| {});
         }
         assert!(!console.halted());
-        console.push(b"halting...\r\nKernel ent", &mut |_| {});
+        console.push(From::Serial, b"halting...\r\nKernel ent", &mut |_| {});
         assert!(console.halted());
         let tail = console.tail().to_string();
         assert!(!tail.contains("line 7"), "{tail}");

@@ -8,10 +8,10 @@
 //!    ([`koskit_spec::archive`]), in memory that QEMU opens by our `/proc/PID/fd`: there is no
 //!    file that somebody would have to delete.
 //! 3. `qemu` starts QEMU. Its standard input is the socket of its control protocol (QMP), its
-//!    standard output is the machine's serial line, its standard error is its own complaints.
-//!    It dies with us, however we die.
-//! 4. `listener` hears the machine, and `console` takes the serial line apart ([`koskit_wire`])
-//!    into a container's output, the log for people, and events. `line` is the other direction.
+//!    standard output is the machine's serial port, its standard error is its own complaints; a
+//!    virtio console is the line to the root server. It dies with us, however we die.
+//! 4. `listener` hears the machine, and `console` takes apart what it says ([`koskit_wire`]): a
+//!    container's output, the log for people, and events. `line` is the other direction.
 //! 5. When the root server says that the last container has ended, QEMU is told to quit. The
 //!    guest has no way to end the machine by itself, since that would also be a way for every
 //!    container to reach the host (semihosting).

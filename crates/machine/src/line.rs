@@ -17,7 +17,7 @@ pub struct Line {
 
 impl Line {
     pub(crate) fn new(streams: &Streams) -> Result<Self, Error> {
-        let to = streams.serial.try_clone();
+        let to = streams.line.try_clone();
         let to = to.map_err(|source| Error::Host { what: "write to the machine", source })?;
         let (queue, frames) = channel();
         thread::spawn(move || write(to, &frames));

@@ -1,7 +1,7 @@
 //! What a machine says, as it comes.
 
 use crate::Error;
-use crate::console::{Console, Message};
+use crate::console::{Console, From, Message};
 use crate::qemu::Streams;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::Read;
@@ -35,12 +35,15 @@ impl Listener {
         let Self { streams, console, buffer } = self;
         let wait = |source| Error::Host { what: "wait for the machine", source };
         let left = deadline.map(|until| until.saturating_duration_since(Instant::now()));
-        let count = match ready(streams, left).map_err(wait)? {
-            Ready::Serial => match streams.serial.read(buffer) {
+        let (count, from) = match ready(streams, left).map_err(wait)? {
+            Ready::Line => match streams.line.read(buffer) {
                 // QEMU went while something was on its way to it.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
-                other => other.map_err(wait)?,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    (0, From::Line)
+                }
+                other => (other.map_err(wait)?, From::Line),
             },
+            Ready::Serial => (streams.serial.read(buffer).map_err(wait)?, From::Serial),
             Ready::Complaints => {
                 let count = streams.complaints.read(buffer).map_err(wait)?;
                 console.complaint(&buffer[..count]);
@@ -57,7 +60,7 @@ impl Listener {
             console.complaint(&buffer[..count]);
             return Err(Error::Stopped(console.tail()));
         }
-        console.push(&buffer[..count], message);
+        console.push(from, &buffer[..count], message);
         if console.halted() {
             return Err(Error::Stopped(console.tail()));
         }
@@ -68,7 +71,9 @@ impl Listener {
 /// What can be read without waiting.
 #[derive(PartialEq, Eq)]
 enum Ready {
-    /// The serial line, or it has ended.
+    /// The line, or it has ended.
+    Line,
+    /// The serial port, and not the line.
     Serial,
     /// QEMU's complaints alone.
     Complaints,
@@ -78,6 +83,7 @@ enum Ready {
 
 fn ready(streams: &Streams, left: Option<Duration>) -> std::io::Result<Ready> {
     let mut fds = [
+        PollFd::new(&streams.line, PollFlags::IN),
         PollFd::new(&streams.serial, PollFlags::IN),
         PollFd::new(&streams.complaints, PollFlags::IN),
     ];
@@ -90,10 +96,11 @@ fn ready(streams: &Streams, left: Option<Duration>) -> std::io::Result<Ready> {
             return Err(error.into());
         }
     }
-    let [serial, complaints] = fds.each_ref().map(|fd| !fd.revents().is_empty());
-    Ok(match (serial, complaints) {
-        (true, _) => Ready::Serial,
-        (false, true) => Ready::Complaints,
-        (false, false) => Ready::Nothing,
+    let [line, serial, complaints] = fds.each_ref().map(|fd| !fd.revents().is_empty());
+    Ok(match (line, serial, complaints) {
+        (true, ..) => Ready::Line,
+        (_, true, _) => Ready::Serial,
+        (_, _, true) => Ready::Complaints,
+        _ => Ready::Nothing,
     })
 }

@@ -1,8 +1,8 @@
 //! QEMU as a child process.
 //!
-//! Its three standard streams are all that connects us: standard input is a socket for its
-//! control protocol, standard output one for the machine's serial line, in both directions, and
-//! standard error is for complaints.
+//! Four streams connect us: standard input is a socket for its control protocol, standard output
+//! the machine's serial port, standard error its complaints; and another socket is the line to the
+//! machine, a virtio console.
 
 use crate::Error;
 use koskit_spec::archive;
@@ -10,11 +10,11 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = "qemu-system-aarch64";
@@ -33,8 +33,10 @@ pub(crate) struct Qemu {
 
 /// What QEMU writes.
 pub(crate) struct Streams {
-    /// The machine's serial line.
-    pub serial: UnixStream,
+    /// The line to the machine's root server, in both directions.
+    pub line: UnixStream,
+    /// The machine's serial port: what loader and kernel say.
+    pub serial: ChildStdout,
     /// QEMU's own complaints.
     pub complaints: ChildStderr,
 }
@@ -47,21 +49,23 @@ impl Qemu {
         let host = |what| move |source| Error::Host { what, source };
         let pair = || UnixStream::pair().map_err(host("make a socket for QEMU"));
         let (control, control_end) = pair()?;
-        let (serial, serial_end) = pair()?;
+        let (line, line_end) = pair()?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), archive.as_raw_fd());
         let mut command = Command::new(PROGRAM);
         command
-            .args(arguments(loader, Path::new(&path), icount))
+            .args(arguments(loader, Path::new(&path), line_end.as_raw_fd(), icount))
             .stdin(Stdio::from(OwnedFd::from(control_end)))
-            .stdout(Stdio::from(OwnedFd::from(serial_end)))
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         die_with_us(&mut command);
+        inherit(&mut command, &line_end);
         let mut child = command.spawn().map_err(|source| match source.kind() {
             ErrorKind::NotFound => Error::NoQemu,
             _ => Error::Host { what: "start qemu-system-aarch64", source },
         })?;
-        let complaints = child.stderr.take().expect("it was asked for as a pipe");
-        Ok((Self { child, control, archive: Some(archive) }, Streams { serial, complaints }))
+        let streams = child.stdout.take().zip(child.stderr.take());
+        let (serial, complaints) = streams.expect("both were asked for as pipes");
+        Ok((Self { child, control, archive: Some(archive) }, Streams { line, serial, complaints }))
     }
 
     /// The machine has begun: the boot archive is in its memory.
@@ -106,7 +110,7 @@ impl Drop for Qemu {
     }
 }
 
-fn arguments(loader: &Path, archive: &Path, icount: bool) -> Vec<OsString> {
+fn arguments(loader: &Path, archive: &Path, line: RawFd, icount: bool) -> Vec<OsString> {
     let mut words: Vec<OsString> = [
         "-nodefaults",
         "-no-user-config",
@@ -120,10 +124,14 @@ fn arguments(loader: &Path, archive: &Path, icount: bool) -> Vec<OsString> {
         // A guest that breaks into QEMU finds a process that cannot start another.
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-        "-chardev",
-        "socket,id=line,fd=1",
         "-serial",
-        "chardev:line",
+        "file:/dev/stdout",
+        "-global",
+        "virtio-mmio.force-legacy=off",
+        "-device",
+        "virtio-serial-device,bus=virtio-mmio-bus.0,max_ports=1",
+        "-device",
+        "virtconsole,chardev=line",
         "-chardev",
         "socket,id=control,fd=0",
         "-mon",
@@ -131,6 +139,7 @@ fn arguments(loader: &Path, archive: &Path, icount: bool) -> Vec<OsString> {
     ]
     .map(OsString::from)
     .into();
+    words.extend(["-chardev".into(), format!("socket,id=line,fd={line}").into()]);
     words.extend(["-m".into(), format!("{MEMORY}M").into()]);
     words.extend(["-kernel".into(), loader.into()]);
     let mut device = OsString::from("loader,force-raw=on,file=");
@@ -157,16 +166,32 @@ fn die_with_us(command: &mut Command) {
     unsafe { command.pre_exec(ask) };
 }
 
+/// Lets the child have a socket of ours under the same number.
+fn inherit(command: &mut Command, socket: &UnixStream) {
+    let fd = socket.as_raw_fd();
+    let ask = move || {
+        // SAFETY: the caller has it open until the child runs.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+        rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty())?;
+        Ok(())
+    };
+    // SAFETY: as in `die_with_us`; this is one system call.
+    unsafe { command.pre_exec(ask) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_archive_is_placed_where_the_loader_looks_for_it() {
-        let words = arguments(Path::new("/p/loader.elf"), Path::new("/proc/7/fd/3"), false);
+        let words = arguments(Path::new("/p/loader.elf"), Path::new("/proc/7/fd/3"), 9, false);
         let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
+        let last = |flag| words[words.iter().rposition(|word| *word == flag).unwrap() + 1];
         let after = |flag| words[words.iter().position(|word| *word == flag).unwrap() + 1];
-        assert_eq!(after("-device"), "loader,force-raw=on,file=/proc/7/fd/3,addr=0x80000000");
+        assert_eq!(last("-device"), "loader,force-raw=on,file=/proc/7/fd/3,addr=0x80000000");
+        assert_eq!(after("-chardev"), "socket,id=control,fd=0");
+        assert!(words.contains(&"socket,id=line,fd=9"));
         assert_eq!((after("-kernel"), after("-m")), ("/p/loader.elf", "1280M"));
         assert!(!words.contains(&"-icount"));
     }

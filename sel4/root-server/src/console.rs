@@ -1,48 +1,34 @@
-//! The serial port: what is said to the host and heard from it, as frames ([`koskit_wire`]). A
-//! byte is written when the port can take it: who writes much waits, and so do all others, but
-//! nothing is lost. Bytes that arrive are told by an interrupt.
+//! What is said to the host and heard from it, as frames ([`koskit_wire`]): over the virtio
+//! console, and before there is one, or after a panic, over the serial port. Who writes much waits,
+//! and so do all others, but nothing is lost.
 
+use crate::virtio::Virtio;
 use core::fmt::{self, Write};
 use core::ptr;
 use koskit_wire::{Event, Kind, encode};
 
 /// Where `window` maps the PL011's registers.
 pub const REGISTERS: u64 = 0x1000_0000;
-/// Number of its interrupt.
-pub const INTERRUPT: u64 = 33;
 
-/// Its data register.
-const DATA: u64 = 0;
-/// Its flag register: bit 4, nothing has arrived; bit 5, it can take no more.
-const FLAGS: u64 = 0x18;
-/// Its line control register: bit 4, bytes wait in queues; bits 5 and 6, they have 8 bits.
-const LINE: u64 = 0x2c;
-/// Its interrupt mask: bit 4, something has arrived; bit 6, and nothing has for a while.
-const MASK: u64 = 0x38;
-
-/// The console. Its port must have been mapped before anything is done with it.
-pub struct Console(());
+/// The console. The serial port must have been mapped before anything is done with it.
+pub struct Console {
+    virtio: Option<Virtio>,
+}
 
 impl Console {
-    /// The console.
+    /// The console, without a virtio console: the serial port.
     pub fn new() -> Self {
-        Self(())
+        Self { virtio: None }
     }
 
-    /// Has the port tell by its interrupt when bytes arrive.
-    pub fn listen(&mut self) {
-        write(LINE, 7 << 4);
-        write(MASK, 1 << 4 | 1 << 6);
+    /// From now on everything goes over the virtio console.
+    pub fn connect(&mut self, virtio: Virtio) {
+        self.virtio = Some(virtio);
     }
 
-    /// Takes bytes that have arrived; none where there are none.
-    pub fn receive<'a>(&mut self, to: &'a mut [u8]) -> &'a [u8] {
-        let mut length = 0;
-        while length < to.len() && read(FLAGS) & 1 << 4 == 0 {
-            to[length] = read(DATA) as u8;
-            length += 1;
-        }
-        &to[..length]
+    /// The virtio console, once there is one.
+    pub fn virtio(&mut self) -> Option<&mut Virtio> {
+        self.virtio.as_mut()
     }
 
     /// Tells what happened.
@@ -55,7 +41,13 @@ impl Console {
 
     /// Sends a frame.
     pub fn send(&mut self, kind: Kind, container: u32, bytes: &[u8]) {
-        encode(kind, container, &[bytes], put);
+        match &mut self.virtio {
+            Some(virtio) => {
+                encode(kind, container, &[bytes], |byte| virtio.put(byte));
+                virtio.flush();
+            }
+            None => encode(kind, container, &[bytes], put),
+        }
     }
 
     /// The log of a container, for people; 0 is the machine.
@@ -122,20 +114,14 @@ impl Write for Text {
     }
 }
 
+/// Writes a byte to the serial port.
 fn put(byte: u8) {
-    while read(FLAGS) & 1 << 5 != 0 {}
-    write(DATA, u32::from(byte));
-}
-
-fn read(register: u64) -> u32 {
-    // SAFETY: `serve` maps the PL011 here before it makes a console, and this is one of its
-    // registers.
-    unsafe { ptr::read_volatile((REGISTERS + register) as *const u32) }
-}
-
-fn write(register: u64, value: u32) {
-    // SAFETY: as in `read`; none of the registers that are written here reaches memory.
-    unsafe { ptr::write_volatile((REGISTERS + register) as *mut u32, value) }
+    // SAFETY: `serve` maps the PL011 here before it makes a console. These are its flag
+    // register, whose bit 5 says that it can take no more, and its data register.
+    unsafe {
+        while ptr::read_volatile((REGISTERS + 0x18) as *const u32) & 1 << 5 != 0 {}
+        ptr::write_volatile(REGISTERS as *mut u32, u32::from(byte));
+    }
 }
 
 /// Does nothing for ever, and lets others run.

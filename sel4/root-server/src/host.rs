@@ -8,6 +8,7 @@ use crate::files::{Pages, close, open};
 use crate::nodes::{Blob, Node};
 use crate::serve::{Server, Source};
 use crate::start;
+use crate::virtio::Virtio;
 use crate::window::Area;
 use core::fmt::{self, Display, Write};
 use koskit_abi::{CNode, Endpoint, Error, MessageInfo, Object, Result as Invoked, Untyped};
@@ -16,8 +17,8 @@ use koskit_spec::info::request::READ_MAX;
 use koskit_spec::layout::{INITRD_PAGES_MAX, PAGE};
 use koskit_wire::{Digest, Event, Frame, Kind, Piece, Request, STATUS_KILLED, VERSION};
 
-/// Bytes of the serial port that are looked at before anybody else is served again.
-const AT_ONCE: usize = 4096;
+/// Buffers of the console that are looked at before anybody else is served again.
+const AT_ONCE: usize = 8;
 
 /// Why something was not done, as a sentence.
 enum Failure {
@@ -60,16 +61,23 @@ impl Server {
     /// Hears what has come from the host.
     pub fn hear(&mut self) {
         let Some(decoder) = self.decoder.take() else { return };
-        let (mut bytes, mut damaged) = ([0; AT_ONCE], false);
-        decoder.push(self.console.receive(&mut bytes), |piece| match piece {
-            Piece::Frame(Frame { kind: Kind::Request, number, payload }) => {
-                match Request::parse(payload) {
-                    Some(request) => self.answer(number, request),
-                    None => damaged = true,
+        let mut damaged = false;
+        for _ in 0..AT_ONCE {
+            let received = self.console.virtio().and_then(Virtio::received);
+            let Some((buffer, bytes)) = received else { break };
+            decoder.push(bytes, |piece| match piece {
+                Piece::Frame(Frame { kind: Kind::Request, number, payload }) => {
+                    match Request::parse(payload) {
+                        Some(request) => self.answer(number, request),
+                        None => damaged = true,
+                    }
                 }
+                _ => damaged = true,
+            });
+            if let Some(virtio) = self.console.virtio() {
+                virtio.done(buffer);
             }
-            _ => damaged = true,
-        });
+        }
         self.decoder = Some(decoder);
         if damaged {
             self.console.tell(Event::Failed { tag: 0, reason: "what came was no request" });

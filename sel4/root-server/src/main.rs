@@ -8,7 +8,7 @@
 //! | `space` | this thread's own CSpace: which capability is where |
 //! | `window` | this thread's own address space: the few things that it maps |
 //! | `clock` | the timer, by which containers are woken |
-//! | `console` | the serial port: frames to the host, bytes from it |
+//! | `console`, `virtio` | the line to the host: frames over a virtio console, or the serial port |
 //! | [`buddy`](koskit_root_server::buddy), `memory` | which memory is free; untypeds, cut, taken and made whole again |
 //! | `files` | bytes that become pages: the boot archive's, and those that the host has sent |
 //! | `nodes` | the containers and blobs that there are |
@@ -19,7 +19,7 @@
 //! | `host` | what the host asks for: blobs, containers, figures |
 //! | `serve` | the machine's life: create, answer containers, remove |
 //!
-//! `unsafe` is in `start`, `window`, `files` and `console` only. There is no heap: what grows is
+//! `unsafe` is in `start`, `window`, `files`, `console` and `virtio` only. There is no heap: what grows is
 //! bounded by the slots of our CSpace's root (`nodes`) and the pieces of memory (`buddy`).
 //!
 //! Life of a container: its contract is checked against what is free (`container`); the
@@ -41,4 +41,5 @@ mod nodes;
 mod serve;
 mod space;
 mod start;
+mod virtio;
 mod window;

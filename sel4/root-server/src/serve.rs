@@ -9,6 +9,7 @@ use crate::memory::{Memory, Taken};
 use crate::nodes::{Container, NODES, Node, Nodes};
 use crate::space::{Space, TCB};
 use crate::start::{self, Once, Start};
+use crate::virtio::{self, Virtio};
 use crate::window::Window;
 use core::fmt::{self, Write};
 use koskit_abi::bootinfo::slot;
@@ -31,8 +32,8 @@ const EINVAL: u64 = 22;
 const ENOSYS: u64 = 38;
 /// log2 of the bytes that we need before we know how large the boot archive is.
 const OURS: u32 = 18;
-/// Set in the badge when bytes have arrived at the serial port.
-const SERIAL_BADGE: u64 = 1 << 25;
+/// Set in the badge when something has come from the host.
+const HOST_BADGE: u64 = 1 << 25;
 
 // What is too large for the stack.
 static MEMORY: Once<Memory> = Once::new(Memory::new());
@@ -65,8 +66,8 @@ pub struct Server {
     pub free_at_start: u64,
     /// Containers that were created so far.
     pub created: u64,
-    /// The serial port's interrupt.
-    serial: IrqHandler,
+    /// The virtio console's interrupt.
+    interrupt: IrqHandler,
     /// The timer.
     clock: Clock,
     /// First of the slots for nodes, [`create::SLOTS`] each.
@@ -156,9 +157,15 @@ impl Server {
         let uart = device(UART).ok_or(Stop::Device("serial port"))?;
         space
             .make(&mut ipc, uart, Object::SmallFrame)
-            .and_then(|frame| window.map_console(&mut ipc, &mut space, Frame::at(frame)))
+            .and_then(|frame| {
+                window.map_device(&mut ipc, &mut space, Frame::at(frame), console::REGISTERS)
+            })
             .map_err(failed("map the serial port"))?;
-        let console = Console::new();
+        let mut console = Console::new();
+        let transports = device(virtio::DEVICE).ok_or(Stop::Device("virtio transports"))?;
+        let virtio = Virtio::new(&mut ipc, &mut space, &mut window, transports, ours);
+        let virtio = virtio.map_err(failed("take the virtio console"))?;
+        console.connect(virtio.ok_or(Stop::Device("virtio console"))?);
 
         let taken = "what is there once was taken twice";
         let memory = MEMORY.take().ok_or(Stop::Device(taken))?;
@@ -171,8 +178,9 @@ impl Server {
         }
         let libkos = files.archive().iter().position(|entry| entry.kind == Kind::Libkos);
         let endpoint = space.endpoint(&mut ipc, ours).map_err(failed("make an endpoint"))?;
-        let serial = interrupt(&mut ipc, &mut space, ours);
-        let (serial, notification) = serial.map_err(failed("take the serial port's interrupt"))?;
+        let interrupt = interrupt(&mut ipc, &mut space, ours);
+        let (interrupt, notification) =
+            interrupt.map_err(failed("take the console's interrupt"))?;
         let clock = Clock::new(&mut ipc, &mut space, notification);
         let clock = clock.map_err(failed("take the timer"))?;
         let slots = space.slots(NODES as u64 * create::SLOTS);
@@ -190,7 +198,7 @@ impl Server {
             putting: None,
             free_at_start,
             created: 0,
-            serial,
+            interrupt,
             clock,
             slots,
             ends: false,
@@ -202,7 +210,6 @@ impl Server {
     fn ready(&mut self, reset: u64, ticks: u64) {
         let (free, hz) = (self.free_at_start, start::ticks_per_second());
         self.console.tell(Event::Ready { free, reset, ticks, hz });
-        self.console.listen();
     }
 
     /// Creates all containers of the boot archive, numbered from 1.
@@ -302,15 +309,18 @@ impl Server {
             // A badge of ours has been minted by us alone. Interrupts come together.
             let node = (badge & 0xfff) as u16;
             answer = None;
-            if badge & SERIAL_BADGE != 0 {
+            if badge & HOST_BADGE != 0 {
+                if let Some(virtio) = self.console.virtio() {
+                    virtio.acknowledge();
+                }
                 self.hear();
                 // The handler is ours, and stays.
-                let _ = self.serial.acknowledge(&mut self.ipc);
+                let _ = self.interrupt.acknowledge(&mut self.ipc);
             }
             if badge & clock::BADGE != 0 {
                 self.ring();
             }
-            if badge & (SERIAL_BADGE | clock::BADGE) != 0 {
+            if badge & (HOST_BADGE | clock::BADGE) != 0 {
                 continue;
             }
             if badge & FAULT_BADGE != 0 {
@@ -485,7 +495,7 @@ impl Server {
 /// An entry of the boot archive, and its bytes.
 type Read = (koskit_spec::archive::Entry, File);
 
-/// Has the interrupt of the serial port come where this thread receives messages.
+/// Has the interrupt of the virtio console come where this thread receives messages.
 /// Also the notification, which is bound to it: there can be one.
 fn interrupt(
     ipc: &mut Ipc,
@@ -494,8 +504,8 @@ fn interrupt(
 ) -> koskit_abi::Result<(IrqHandler, u64)> {
     let notification = space.make(ipc, memory, Object::Notification)?;
     let (badged, handler) = (space.slots(1), space.slots(1));
-    space.slot(badged).mint_badged(ipc, space.slot(notification), Rights::ALL, SERIAL_BADGE)?;
-    IrqControl::at(slot::IRQ_CONTROL).get(ipc, console::INTERRUPT, space.slot(handler))?;
+    space.slot(badged).mint_badged(ipc, space.slot(notification), Rights::ALL, HOST_BADGE)?;
+    IrqControl::at(slot::IRQ_CONTROL).get(ipc, virtio::INTERRUPT, space.slot(handler))?;
     let handler = IrqHandler::at(handler);
     handler.set_notification(ipc, Notification::at(badged))?;
     TCB.bind_notification(ipc, Notification::at(notification))?;

@@ -4,6 +4,8 @@
 //! 0x0040_0000   this program, IPC buffer, boot information
 //! 0x1000_0000   the serial port's registers
 //! 0x1000_1000   one page of a container while it is filled
+//! 0x1000_2000   registers of the virtio transports
+//! 0x1001_0000   the queues of the virtio console
 //! 0x2000_0000   the boot archive, read-only: offset for offset, as far as it was needed
 //! 0x3000_0000   contract and process block of a container that is being created
 //! 0x4000_0000   its program
@@ -80,10 +82,26 @@ impl Window {
         self.memory = memory;
     }
 
-    /// Maps the serial port.
-    pub fn map_console(&mut self, ipc: &mut Ipc, space: &mut Space, frame: Frame) -> Result<()> {
-        let (rights, at) = (Rights::READ_WRITE, console::REGISTERS);
-        self.map_as(ipc, space, frame, at, rights, Attributes::DEVICE)
+    /// Maps the registers of a device.
+    pub fn map_device(
+        &mut self,
+        ipc: &mut Ipc,
+        space: &mut Space,
+        frame: Frame,
+        at: u64,
+    ) -> Result<()> {
+        self.map_as(ipc, space, frame, at, Rights::READ_WRITE, Attributes::DEVICE)
+    }
+
+    /// Maps memory that we share with a device.
+    pub fn map_writable(
+        &mut self,
+        ipc: &mut Ipc,
+        space: &mut Space,
+        frame: Frame,
+        at: u64,
+    ) -> Result<()> {
+        self.map_as(ipc, space, frame, at, Rights::READ_WRITE, Attributes::DATA)
     }
 
     /// Maps a page of a file, read-only.
