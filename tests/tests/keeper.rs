@@ -3,6 +3,7 @@
 use koskit_tests::{Home, Said};
 use serde_json::Value;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -164,6 +165,32 @@ fn a_policy_starts_a_container_again() {
     kept.must(&["stop", "always"]);
     assert_eq!(kept.inspect("always")["State"]["Status"], "exited");
     assert_eq!(kept.free(), free);
+}
+
+#[test]
+fn standard_input_goes_to_the_container_and_ends_it() {
+    let kept = Kept::start();
+    let pipe = |words: &[&str], text: &[u8]| {
+        let mut command = kept.home.command(words);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = child.as_mut().unwrap();
+        let mut to = child.stdin.take().unwrap();
+        let text = text.to_vec();
+        let writer = std::thread::spawn(move || to.write_all(&text));
+        let mut output = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+        writer.join().unwrap().unwrap();
+        assert!(child.wait().unwrap().success());
+        output
+    };
+    let long: String = (0..5000).map(|line| format!("line {line}\n")).collect();
+    assert_eq!(pipe(&["run", "-i", "kos/busybox", "cat"], long.as_bytes()), long);
+    // So it does on a machine of its own.
+    let debug = ["run", "-i", "--icount", "kos/busybox", "cat"];
+    assert_eq!(pipe(&debug, b"alone\n"), "alone\n");
+    // Without -i there is none.
+    assert_eq!(kept.must(&["run", "kos/busybox", "cat"]), "");
 }
 
 #[test]

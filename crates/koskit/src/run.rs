@@ -8,7 +8,7 @@ use crate::error::{RUN_FAILED, report};
 use crate::machine::Which;
 use crate::output::{self, Paint};
 use crate::{lower, names};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use koskit_keeper::{BlobName, Client, Piece, Policy, Run, Stream};
 use koskit_llb::Reference;
@@ -89,9 +89,6 @@ fn try_run(arguments: &Arguments) -> Result<u8> {
             // It says what to do.
             arguments.machine.must()?;
         }
-        if arguments.interactive {
-            bail!("standard input needs a machine that runs; start it with: koskit machine start");
-        }
     }
     let bundle = arguments.process.lower(&platform, &arguments.image, &arguments.args)?;
     let mut listener = Listener { paint: Paint::stderr(), arguments, fault: None, closed: None };
@@ -108,6 +105,7 @@ fn try_run(arguments: &Arguments) -> Result<u8> {
     let options = koskit_machine::Options {
         icount: arguments.icount,
         debug_kernel: arguments.debug_kernel,
+        input: arguments.interactive,
         ..Default::default()
     };
     let ended = boot(&platform, &[container], &options, &mut |message| listener.hear(message))?;

@@ -8,6 +8,9 @@ use crate::listener::{Listener, PATIENCE};
 use crate::qemu::{Qemu, Streams};
 use crate::{Event, Platform};
 use koskit_wire::Request;
+use std::io::Read;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How a machine is run.
@@ -22,6 +25,8 @@ pub struct Options {
     pub debug_kernel: bool,
     /// MiB of memory that the machine may use at most; 0 is the 1024 that its kernel manages.
     pub memory: u32,
+    /// Gives our own standard input to the containers that [`boot`] runs; else they get its end.
+    pub input: bool,
 }
 
 /// A machine that ran until its last container had ended.
@@ -78,18 +83,21 @@ pub fn boot(
 ) -> Result<Ended, Error> {
     let (qemu, streams) = start(platform, containers, options)?;
     let line = Line::new(&streams)?;
+    let (asks, asked) = channel();
+    let input = options.input;
+    thread::spawn(move || pass_input(input, &asked, &line));
     let mut listener = Listener::new(streams);
     let mut run = Run { timeline: Timeline::default(), ended: None };
     run.timeline.containers.resize(containers.len(), ContainerTimes::default());
     let deadline = Instant::now() + PATIENCE;
     let ended = loop {
         let deadline = (run.timeline.hz == 0).then_some(deadline);
-        let mut asks = Vec::new();
         let heard = listener.hear(deadline, &mut |said| {
             if let Message::Event(event) = said {
                 run.note(event);
-                if let Event::Asks { container, .. } = event {
-                    asks.push(container);
+                if let Event::Asks { container, most } = event {
+                    // Whoever reads it ends with the machine.
+                    let _ = asks.send((container, most));
                 }
             }
             message(said);
@@ -98,13 +106,21 @@ pub fn boot(
             break ended;
         }
         heard?;
-        for container in asks {
-            // There is no standard input: they get its end.
-            line.send(0, &Request::Input { container, bytes: b"" })?;
-        }
     };
     qemu.quit()?;
     Ok(ended)
+}
+
+/// Answers those who ask for standard input, one after the other.
+fn pass_input(input: bool, asked: &Receiver<(u32, u32)>, line: &Line) {
+    while let Ok((container, most)) = asked.recv() {
+        let mut bytes = vec![0; most as usize];
+        // What cannot be read is at its end.
+        let count = if input { std::io::stdin().read(&mut bytes).unwrap_or(0) } else { 0 };
+        if line.send(0, &Request::Input { container, bytes: &bytes[..count] }).is_err() {
+            return;
+        }
+    }
 }
 
 /// Starts QEMU with a boot archive of these containers.

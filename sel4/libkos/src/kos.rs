@@ -45,7 +45,7 @@ use crate::initrd::Initrd;
 use crate::memory::Memory;
 use crate::number::{self, *};
 use crate::stream::Names;
-use crate::system::{LOG, STDERR, STDOUT, System};
+use crate::system::{LOG, STDERR, STDIN, STDOUT, System};
 use crate::tree::Tree;
 use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
@@ -125,7 +125,7 @@ impl<'a, S: System> Kos<'a, S> {
             system,
             info,
             tree: Tree::new(initrd),
-            files: Table::new(Object::Null, Object::Console(STDOUT), Object::Console(STDERR)),
+            files: Table::new(Object::Console(STDIN), Object::Console(STDOUT), Object::Console(STDERR)),
             memory: Memory::new(info.heap_base, info.heap_base + info.heap_pages * PAGE),
             random: ChaCha20Rng::from_seed(seed),
             signals: Signals::default(),

@@ -76,6 +76,23 @@ fn write(ipc: &mut Ipc, stream: u8, bytes: &[u8]) -> Result<usize> {
     }
 }
 
+fn read(ipc: &mut Ipc, bytes: &mut [u8]) -> Result<usize> {
+    let most = bytes.len().min(request::READ_MAX);
+    if most == 0 {
+        return Ok(0);
+    }
+    ipc.set_word(0, most as u64);
+    let answer = ipc.call(Endpoint::at(slot::REQUEST), MessageInfo::new(request::READ, 1));
+    if answer.label != 0 {
+        return Err(Errno(answer.label as u16));
+    }
+    let length = (ipc.word(0) as usize).min(most);
+    for (index, to) in bytes[..length].chunks_mut(8).enumerate() {
+        to.copy_from_slice(&ipc.word(1 + index).to_le_bytes()[..to.len()]);
+    }
+    Ok(length)
+}
+
 fn exit(ipc: &mut Ipc, status: u8) -> ! {
     ipc.set_word(0, status.into());
     ipc.call(Endpoint::at(slot::REQUEST), MessageInfo::new(request::EXIT, 1));
@@ -105,6 +122,10 @@ impl Pages for Machine {
 impl System for Machine {
     fn write(&mut self, stream: u8, bytes: &[u8]) -> Result<usize> {
         write(&mut self.ipc, stream, bytes)
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> Result<usize> {
+        read(&mut self.ipc, bytes)
     }
 
     fn exit(&mut self, status: u8) -> ! {

@@ -3,6 +3,8 @@
 use crate::errno::Result;
 use crate::memory::Pages;
 
+/// The stream of a program's standard input.
+pub const STDIN: u8 = 0;
 /// The stream of a program's standard output.
 pub const STDOUT: u8 = 1;
 /// The stream of a program's standard error.
@@ -18,6 +20,13 @@ pub trait System: Pages {
     /// # Errors
     /// What the root server answers.
     fn write(&mut self, stream: u8, bytes: &[u8]) -> Result<usize>;
+
+    /// Reads at most [`READ_MAX`](koskit_spec::info::request::READ_MAX) bytes of standard input;
+    /// waits until there are some, or none at its end.
+    ///
+    /// # Errors
+    /// What the root server answers.
+    fn read(&mut self, bytes: &mut [u8]) -> Result<usize>;
 
     /// Ends the container.
     fn exit(&mut self, status: u8) -> !;

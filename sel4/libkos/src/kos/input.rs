@@ -4,7 +4,7 @@ use super::{Kos, RESERVE};
 use crate::errno::{Errno, Result};
 use crate::fd::{Object, Open, flag};
 use crate::stream::{Kind, PIPE_BUF};
-use crate::system::System;
+use crate::system::{STDIN, System};
 use crate::tree::PAGE;
 use crate::user;
 use alloc::rc::Rc;
@@ -149,6 +149,8 @@ impl<S: System> Kos<'_, S> {
             }
             Object::Epoll(_) => Err(Errno::INVAL),
             Object::Directory(_) => Err(Errno::ISDIR),
+            Object::Console(STDIN) if at.is_some() => Err(Errno::SPIPE),
+            Object::Console(STDIN) => Ok(self.system.read(into)? as u64),
             Object::Path(_) | Object::Console(_) => Err(Errno::BADF),
             Object::Null => Ok(0),
             Object::Zero | Object::Full => {

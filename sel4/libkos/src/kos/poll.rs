@@ -5,7 +5,7 @@ use super::wait::{Event, NEVER};
 use crate::errno::{Errno, Result};
 use crate::fd::{FD_MAX, Object, Open, flag};
 use crate::stream::{Epoll, Ready, poll};
-use crate::system::System;
+use crate::system::{STDIN, System};
 use crate::user;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -43,6 +43,8 @@ impl<S: System> Kos<'_, S> {
                 let input = if any { self.changes } else { 0 };
                 Ready { events: if any { poll::READ } else { 0 }, input, output: 0, at }
             }
+            // Nobody knows whether there is some: who reads waits.
+            Object::Console(STDIN) => Ready::always(poll::READ),
             Object::Console(_) => Ready::always(poll::WRITE),
             Object::Epoll(_) | Object::Path(_) => Ready::default(),
             _ => Ready::always(poll::READ | poll::WRITE),

@@ -10,6 +10,7 @@ use std::vec::Vec;
 pub(crate) struct Machine {
     written: Vec<(u8, Vec<u8>)>,
     limits: VecDeque<usize>,
+    input: VecDeque<u8>,
     ticks: core::cell::Cell<u64>,
     /// Bytes that can be reserved.
     pub(crate) room: usize,
@@ -51,6 +52,12 @@ impl System for Machine {
         }
         self.written.push((stream, bytes[..taken].to_vec()));
         Ok(taken)
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> Result<usize> {
+        let length = bytes.len().min(self.input.len());
+        self.input.drain(..length).zip(bytes).for_each(|(byte, to)| *to = byte);
+        Ok(length)
     }
 
     fn exit(&mut self, status: u8) -> ! {
