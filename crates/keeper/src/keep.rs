@@ -44,6 +44,8 @@ struct Book {
     console: Log,
     /// Why the machine has ended.
     ended: Option<String>,
+    /// Whether another keeper can take our place.
+    left: bool,
 }
 
 enum Answer {
@@ -78,6 +80,7 @@ pub fn keep(
         tag: 16,
         console,
         ended: None,
+        left: false,
     };
     let keeper = Arc::new(Keeper {
         line: machine.line(),
@@ -95,6 +98,8 @@ pub fn keep(
     ready();
     keeper.hear(listener);
     place.leave();
+    keeper.book().left = true;
+    keeper.changed.notify_all();
     drop(lock);
     // Whoever waits is told that the machine is gone.
     thread::sleep(Duration::from_millis(100));
@@ -252,8 +257,10 @@ impl Keeper {
             Ask::End => {
                 let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner).take();
                 machine.map_or(Ok(()), Machine::quit)?;
-                // Until then nobody else can start one with this name.
-                self.place.leave();
+                let mut book = self.book();
+                while !book.left {
+                    book = self.wait(book);
+                }
                 Ok(Value::Null)
             }
         }
