@@ -79,16 +79,21 @@ fn try_run(arguments: &Arguments) -> Result<u8> {
     let platform = Platform::find()?;
     // These ask for a machine of its own.
     let alone = arguments.icount || arguments.debug_kernel;
-    let client = if alone { None } else { arguments.machine.client()? };
-    if client.is_none() {
-        ensure!(
-            !alone || !arguments.detach,
-            "a container on a machine of its own cannot run in the background"
-        );
-        if arguments.machine.is_named() || arguments.detach || arguments.restart != Policy::No {
-            // It says what to do.
-            arguments.machine.must()?;
-        }
+    ensure!(
+        !alone || !arguments.detach,
+        "a container on a machine of its own cannot run in the background"
+    );
+    let needs =
+        arguments.machine.is_named() || arguments.detach || arguments.restart != Policy::No;
+    let client = match arguments.machine.client() {
+        _ if alone => None,
+        // Where sockets cannot be, there is no machine.
+        Err(_) if !needs => None,
+        other => other?,
+    };
+    if client.is_none() && needs && !alone {
+        // It says what to do.
+        arguments.machine.must()?;
     }
     let bundle = arguments.process.lower(&platform, &arguments.image, &arguments.args)?;
     let mut listener = Listener { paint: Paint::stderr(), arguments, fault: None, closed: None };
