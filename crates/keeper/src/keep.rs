@@ -364,7 +364,8 @@ impl Keeper {
             return Err(Error::Refused(told.error.unwrap_or_default()));
         }
         drop(book);
-        send(stream, Kind::Json, &[json!({ "started": told }).to_string().as_bytes()])?;
+        let started = json!({ "started": told }).to_string();
+        let told_it = send(stream, Kind::Json, &[started.as_bytes()]);
         if run.detach {
             if run.remove {
                 let keeper = Arc::clone(self);
@@ -379,7 +380,7 @@ impl Keeper {
             let (keeper, input) = (Arc::clone(self), stream.try_clone().map_err(Error::Socket)?);
             thread::spawn(move || keeper.take_input(number, &input));
         }
-        let passed = self.pass_on(Some(number), 0, 0, true, stream);
+        let passed = told_it.and_then(|()| self.pass_on(Some(number), 0, 0, true, stream));
         if passed.is_err() {
             // Nobody reads any more: as if its terminal had been closed.
             let _ = self.kill(number);
