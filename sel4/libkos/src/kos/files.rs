@@ -7,7 +7,7 @@ use crate::initrd::{S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOC
 use crate::proc::{self, Facts};
 use crate::stat::{self, Stat};
 use crate::stream::Pipe;
-use crate::system::System;
+use crate::system::{STDIN, System};
 use crate::tree::{Inode, Node, PAGE, Place, device};
 use crate::user;
 use alloc::rc::Rc;
@@ -178,6 +178,8 @@ impl<S: System> Kos<'_, S> {
             },
             Object::Socket(socket) => Stat::nameless(S_IFSOCK | 0o777, socket.ino),
             Object::Counter(_) | Object::Timer(_) | Object::Epoll(_) => Stat::nameless(0o600, 1),
+            // What it is without -i, under docker as here: it has no size and no place.
+            Object::Console(STDIN) => Stat::device(3),
             Object::Console(stream) => Stat::stream(*stream),
             Object::Null => Stat::device(3),
             Object::Zero => Stat::device(5),
