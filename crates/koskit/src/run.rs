@@ -83,8 +83,7 @@ fn try_run(arguments: &Arguments) -> Result<u8> {
         !alone || !arguments.detach,
         "a container on a machine of its own cannot run in the background"
     );
-    let needs =
-        arguments.machine.is_named() || arguments.detach || arguments.restart != Policy::No;
+    let needs = arguments.machine.is_named() || arguments.detach || arguments.restart != Policy::No;
     let client = match arguments.machine.client() {
         _ if alone => None,
         // Where sockets cannot be, there is no machine.

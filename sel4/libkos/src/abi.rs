@@ -18,7 +18,10 @@ const NOTES: &[(&str, &str)] = &[
     ("fallocate", "plain, KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE"),
     ("fcntl", "record locks are always granted, as there is one process; no leases, no seals"),
     ("fgetxattr", "files have no extended attributes"),
-    ("getdents64", "what was made comes behind what the image has"),
+    (
+        "getdents64",
+        "what was made comes behind what the image has; /dev, /proc and /sys are not listed where the image has no such folders",
+    ),
     ("getxattr", "files have no extended attributes"),
     ("ioctl", "FIONREAD, FIONBIO, FIOCLEX, FIONCLEX; nothing is a terminal"),
     ("linkat", "not between /dev and the rest"),

@@ -125,7 +125,11 @@ impl<'a, S: System> Kos<'a, S> {
             system,
             info,
             tree: Tree::new(initrd),
-            files: Table::new(Object::Console(STDIN), Object::Console(STDOUT), Object::Console(STDERR)),
+            files: Table::new(
+                Object::Console(STDIN),
+                Object::Console(STDOUT),
+                Object::Console(STDERR),
+            ),
             memory: Memory::new(info.heap_base, info.heap_base + info.heap_pages * PAGE),
             random: ChaCha20Rng::from_seed(seed),
             signals: Signals::default(),

@@ -377,23 +377,18 @@ impl<'a> Tree<'a> {
         while let (true, Some(below)) = (at < UPPER, below) {
             let Some((name, node, next)) = self.list_below(below, at - 2, files) else { break };
             at = next + 2;
-            let own = entries.as_ref().is_some_and(|entries| entries.get(&name).is_some());
-            if !(own || is_root && Fixed::mount(&name).is_some()) {
-                return Some((name, node, at));
+            if entries.as_ref().is_some_and(|entries| entries.get(&name).is_some()) {
+                continue;
             }
-        }
-        let mut at = at.max(UPPER) - UPPER;
-        if is_root {
-            if let Some((name, mount)) = Fixed::mounts().nth(at as usize) {
-                return Some((name.into(), self.resolve_fixed(mount), UPPER + at + 1));
-            }
-            at -= Fixed::mounts().count() as u64;
+            // A file system that the image has no directory for is there, and is not listed.
+            let mount = Fixed::mount(&name).filter(|_| is_root);
+            let node = mount.map_or(node, |mount| self.resolve_fixed(mount));
+            return Some((name, node, at));
         }
         let entries = entries?;
-        let (number, name, inode) = entries.next(u32::try_from(at).ok()?)?;
-        let mounts = if is_root { Fixed::mounts().count() as u64 } else { 0 };
-        let next = UPPER + mounts + u64::from(number) + 1;
-        Some((name.to_vec(), Node::Upper(inode.clone()), next))
+        let at = u32::try_from(at.max(UPPER) - UPPER).ok()?;
+        let (number, name, inode) = entries.next(at)?;
+        Some((name.to_vec(), Node::Upper(inode.clone()), UPPER + u64::from(number) + 1))
     }
 
     fn list_below(

@@ -3,6 +3,9 @@
 //! Two queues, one a direction, of eight buffers of a page each. What is to be sent is copied into
 //! a buffer, which goes when it is full or when it is flushed; where all eight are on their way,
 //! we wait. What arrives is told by an interrupt.
+//!
+//! They are those of the second port: the first is a console, of whose output QEMU drops what the
+//! host does not take at once. Other ports are opened by messages in a queue of their own.
 
 use crate::space::Space;
 use crate::window::Window;
@@ -23,6 +26,8 @@ const BUFFERS: u16 = 8;
 const PAGE: u64 = 4096;
 /// Bytes between the queues: a page for the rings, and the buffers.
 const QUEUE: u64 = PAGE * (1 + BUFFERS as u64);
+/// The feature of several ports.
+const MULTIPORT: u32 = 1 << 1;
 
 /// Registers.
 mod register {
@@ -46,20 +51,28 @@ mod register {
 /// Offsets in the page of rings.
 const AVAILABLE: u64 = 0x100;
 const USED: u64 = 0x200;
+/// Where the messages are that open the port.
+const MESSAGES: u64 = 0x300;
 
 /// The console.
 pub struct Virtio {
-    /// Entries of the queues' used rings that we have seen: from the host, to the host.
-    seen: [u16; 2],
-    /// Buffers that we have given to the device.
-    given: [u16; 2],
+    /// Buffers that have arrived from the host and were looked at.
+    seen: u16,
+    /// Buffers that we have given to the device, in each queue.
+    given: [u16; 3],
     /// Bytes in the buffer that is being filled.
     filled: usize,
 }
 
-/// Queues of the first port.
+/// Queues of the second port, and the one in which it is opened.
 const FROM_HOST: usize = 0;
 const TO_HOST: usize = 1;
+const CONTROL: usize = 2;
+/// What the device calls them.
+const NUMBERS: [u32; 3] = [4, 5, 3];
+/// The messages, each with a port, an event and a value: the driver is ready for the device, for
+/// the second port, and has opened that.
+const OPEN: [(u32, u16, u16); 3] = [(u32::MAX, 0, 1), (1, 3, 1), (1, 6, 1)];
 
 impl Virtio {
     /// Takes the device of the first transport; `None` where that is no console.
@@ -79,28 +92,49 @@ impl Virtio {
         // Reset; we have seen it, and know how to drive it.
         write(register::STATUS, 0);
         write(register::STATUS, 1 | 2);
-        // Of the features only the one that says that there is a version 1.
+        // Of the features only several ports, and the one that says that there is a version 1.
         write(register::FEATURES_WORD, 1);
         write(register::FEATURES, 1);
         write(register::FEATURES_WORD, 0);
-        write(register::FEATURES, 0);
+        write(register::FEATURES, MULTIPORT);
         write(register::STATUS, 1 | 2 | 8);
-        for queue in [FROM_HOST, TO_HOST] {
+        for queue in [FROM_HOST, TO_HOST, CONTROL] {
             let mut pages = [0; 1 + BUFFERS as usize];
-            for (index, page) in pages.iter_mut().enumerate() {
+            let count = if queue == CONTROL { 1 } else { pages.len() };
+            for (index, page) in pages[..count].iter_mut().enumerate() {
                 let frame = Frame::at(space.make(ipc, memory, Object::SmallFrame)?);
                 *page = frame.address(ipc)?;
                 window.map_writable(ipc, space, frame, rings(queue) + index as u64 * PAGE)?;
             }
+            if queue == CONTROL {
+                let first = pages[0] + MESSAGES;
+                for (index, page) in pages[1..=OPEN.len()].iter_mut().enumerate() {
+                    *page = first + 8 * index as u64;
+                }
+            }
             set_up(queue, pages);
         }
         write(register::STATUS, 1 | 2 | 8 | 4);
-        let mut console = Self { seen: [0; 2], given: [0; 2], filled: 0 };
+        let mut console = Self { seen: 0, given: [0; 3], filled: 0 };
         for buffer in 0..BUFFERS {
             console.give(FROM_HOST, buffer);
         }
-        write(register::QUEUE_NOTIFY, FROM_HOST as u32);
+        notify(FROM_HOST);
+        console.open();
         Ok(Some(console))
+    }
+
+    /// Opens the port. What is told of ports is not waited for: there is one.
+    fn open(&mut self) {
+        for (index, (port, event, value)) in (0..).zip(OPEN) {
+            let at = rings(CONTROL) + MESSAGES + 8 * u64::from(index);
+            set32(at, port);
+            set16(at + 4, event);
+            set16(at + 6, value);
+            set32(rings(CONTROL) + 16 * u64::from(index) + 8, 8);
+            self.give(CONTROL, index);
+        }
+        notify(CONTROL);
     }
 
     /// Adds a byte to what is to be sent.
@@ -127,19 +161,19 @@ impl Virtio {
             set32(rings(TO_HOST) + 16 * u64::from(buffer) + 8, self.filled as u32);
             self.filled = 0;
             self.give(TO_HOST, buffer);
-            write(register::QUEUE_NOTIFY, TO_HOST as u32);
+            notify(TO_HOST);
         }
     }
 
     /// The next bytes that have arrived, with the buffer that they are in. It is to be given back
     /// by `done` before the next is asked for.
     pub fn received(&mut self) -> Option<(u16, &'static [u8])> {
-        if self.seen[FROM_HOST] == used(FROM_HOST) {
+        if self.seen == used(FROM_HOST) {
             return None;
         }
-        let entry = rings(FROM_HOST) + USED + 4 + 8 * u64::from(self.seen[FROM_HOST] % BUFFERS);
+        let entry = rings(FROM_HOST) + USED + 4 + 8 * u64::from(self.seen % BUFFERS);
         let (buffer, length) = (get32(entry) as u16 % BUFFERS, get32(entry + 4) as usize);
-        self.seen[FROM_HOST] = self.seen[FROM_HOST].wrapping_add(1);
+        self.seen = self.seen.wrapping_add(1);
         let (at, length) = (address(FROM_HOST, buffer), length.min(PAGE as usize));
         // SAFETY: inside the buffer, which the device does not write until it is given back.
         Some((buffer, unsafe { slice::from_raw_parts(at as *const u8, length) }))
@@ -148,7 +182,7 @@ impl Virtio {
     /// Gives the buffer of bytes that arrived back to the device.
     pub fn done(&mut self, buffer: u16) {
         self.give(FROM_HOST, buffer);
-        write(register::QUEUE_NOTIFY, FROM_HOST as u32);
+        notify(FROM_HOST);
     }
 
     /// Lets the device tell again that something has arrived.
@@ -179,8 +213,8 @@ fn set_up(queue: usize, pages: [u64; 1 + BUFFERS as usize]) {
         set16(descriptor + 12, if queue == FROM_HOST { 2 } else { 0 });
     }
     // What was sent is no reason for an interrupt.
-    set16(rings(queue) + AVAILABLE, u16::from(queue == TO_HOST));
-    write(register::QUEUE_SELECT, queue as u32);
+    set16(rings(queue) + AVAILABLE, u16::from(queue != FROM_HOST));
+    write(register::QUEUE_SELECT, NUMBERS[queue]);
     write(register::QUEUE_SIZE, u32::from(BUFFERS));
     for (register, offset) in [
         (register::QUEUE_TABLE, 0),
@@ -191,6 +225,11 @@ fn set_up(queue: usize, pages: [u64; 1 + BUFFERS as usize]) {
         write(register + 4, ((first + offset) >> 32) as u32);
     }
     write(register::QUEUE_READY, 1);
+}
+
+/// Tells the device that a queue has more.
+fn notify(queue: usize) {
+    write(register::QUEUE_NOTIFY, NUMBERS[queue]);
 }
 
 /// Address of a queue's rings.

@@ -29,7 +29,8 @@ impl Default for Machine {
         let (written, limits) = (Vec::new(), VecDeque::new());
         let (spawned, retired, woken) = (Vec::new(), Vec::new(), Vec::new());
         let (ticks, timer, full) = (core::cell::Cell::default(), 0, false);
-        Self { written, limits, ticks, room: usize::MAX, timer, spawned, retired, woken, full }
+        let (input, room) = (VecDeque::new(), usize::MAX);
+        Self { written, limits, input, ticks, room, timer, spawned, retired, woken, full }
     }
 }
 
@@ -252,7 +253,7 @@ pub(crate) fn list(
 fn directories_are_listed_through_a_buffer_of_any_size() {
     let mut kos = kos();
     let fd = open(&mut kos, "/", 0).unwrap();
-    let all = "4:. 4:.. 4:bin 4:dir 8:foo.txt 10:link 10:loop 4:dev 4:proc 4:sys";
+    let all = "4:. 4:.. 4:bin 4:dir 8:foo.txt 10:link 10:loop";
     let all: Vec<_> = all.split(' ').map(String::from).collect();
     for size in [32, 64, 4096] {
         assert_eq!(call(&mut kos, LSEEK, &[fd, 0, 0]), Ok(0));
