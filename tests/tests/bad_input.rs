@@ -155,7 +155,11 @@ fn outside(home: &Path) -> Vec<String> {
     fn walk(folder: &Path, all: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("data/koskit") && !path.ends_with("cache/koskit") {
+            // What koskit has for itself: images, its cache, and running machines.
+            if ["data/koskit", "cache/koskit", "run/koskit"].iter().any(|own| path.ends_with(own)) {
+                continue;
+            }
+            if path.is_dir() {
                 walk(&path, all);
             }
             all.push(path.display().to_string());
@@ -163,8 +167,7 @@ fn outside(home: &Path) -> Vec<String> {
     }
     let mut all = Vec::new();
     walk(home, &mut all);
-    all.retain(|path| !path.ends_with("/data/koskit") && !path.ends_with("/cache"));
-    all.retain(|path| !path.ends_with("/cache/koskit"));
+    all.retain(|path| !path.ends_with("/cache") && !path.ends_with("/run"));
     all.sort();
     all
 }
