@@ -1,5 +1,5 @@
 //! The library operating system inside each native container: Linux's system calls as function
-//! calls, answered from an archive of files, memory of the container's own, and two
+//! calls, answered from an archive of files, memory of the container's own, and a few
 //! requests to the root server.
 //!
 //! | module | holds |

@@ -338,21 +338,11 @@ impl<S: System> Kos<'_, S> {
     }
 
     pub(super) fn sendmmsg(&mut self, fd: u64, list: u64, count: u64, flags: u64) -> Result {
-        let count = count.min(PIECES_MAX);
-        for index in 0..count {
-            let header = list + MMSGHDR * index;
+        several(list, count, |header, is_first| {
             // Once there is something, nothing is waited for.
-            let flags = if index > 0 { flags | msg::DONTWAIT } else { flags };
-            match self.sendmsg(fd, header, flags) {
-                Ok(length) => {
-                    let out = user::bytes_mut(header + 56, 4)?;
-                    out.copy_from_slice(&(length as u32).to_le_bytes());
-                }
-                Err(error) if index == 0 => return Err(error),
-                Err(_) => return Ok(index),
-            }
-        }
-        Ok(count)
+            let flags = if is_first { flags } else { flags | msg::DONTWAIT };
+            self.sendmsg(fd, header, flags)
+        })
     }
 
     /// Sends bytes, and waits for room where it has to and may.
@@ -527,22 +517,11 @@ impl<S: System> Kos<'_, S> {
     }
 
     pub(super) fn recvmmsg(&mut self, fd: u64, list: u64, count: u64, flags: u64) -> Result {
-        let count = count.min(PIECES_MAX);
-        for index in 0..count {
-            let header = list + MMSGHDR * index;
-            let one = index > 0 && flags & msg::WAITFORONE != 0;
-            // What was received must not be received again.
-            let flags = if one || index > 0 { flags | msg::DONTWAIT } else { flags };
-            match self.recvmsg(fd, header, flags & !msg::WAITFORONE) {
-                Ok(length) => {
-                    let out = user::bytes_mut(header + 56, 4)?;
-                    out.copy_from_slice(&(length as u32).to_le_bytes());
-                }
-                Err(error) if index == 0 => return Err(error),
-                Err(_) => return Ok(index),
-            }
-        }
-        Ok(count)
+        several(list, count, |header, is_first| {
+            // What was received must not be received again, so nothing more is waited for.
+            let flags = if is_first { flags } else { flags | msg::DONTWAIT };
+            self.recvmsg(fd, header, flags & !msg::WAITFORONE)
+        })
     }
 
     /// Receives, and waits where it has to and may.
@@ -699,4 +678,22 @@ fn tell_sender(socket: &Socket, from: &Address, into: u64, length: u64) -> Resul
 fn answer(received: &Received, flags: u64) -> u64 {
     let length = if flags & msg::TRUNC != 0 { received.length } else { received.copied };
     length as u64
+}
+
+/// Does a list of messages one by one, up to one that fails: how many were done, each with its
+/// length noted behind its header. The error of the first is that of all.
+fn several(list: u64, count: u64, mut one: impl FnMut(u64, bool) -> Result) -> Result {
+    let count = count.min(PIECES_MAX);
+    for index in 0..count {
+        let header = list + MMSGHDR * index;
+        match one(header, index == 0) {
+            Ok(length) => {
+                let out = user::bytes_mut(header + 56, 4)?;
+                out.copy_from_slice(&(length as u32).to_le_bytes());
+            }
+            Err(error) if index == 0 => return Err(error),
+            Err(_) => return Ok(index),
+        }
+    }
+    Ok(count)
 }
