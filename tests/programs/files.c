@@ -168,10 +168,29 @@ static void devices(void)
     close(fd);
 }
 
+/* However what is copied lies in its words, and however long it is. */
+static void pieces(void)
+{
+    static unsigned char all[512], some[512 + 64];
+    int fd = open("/bin/tool", O_RDONLY);
+    int good = fd >= 0 && pread(fd, all, sizeof all, 0) == sizeof all;
+    for (int from = 0; from < 16; from++)
+        for (int to = 16; to < 32; to++)
+            for (int length = 0; length < 300; length += length < 140 ? 1 : 37) {
+                memset(some, 0xee, sizeof some);
+                good &= pread(fd, some + to, length, from) == length;
+                good &= !memcmp(some + to, all + from, length);
+                good &= some[to - 1] == 0xee && some[to + length] == 0xee;
+            }
+    CHECK(good);
+    close(fd);
+}
+
 int main(void)
 {
     walking();
     reading();
+    pieces();
     many();
     opening();
     telling();

@@ -56,6 +56,17 @@ static void times(void)
     struct timespec time;
     CHECK(clock_getres(CLOCK_MONOTONIC, &time) == 0 && time.tv_sec == 0 && time.tv_nsec == 16);
     FAILS(EINVAL, syscall(SYS_clock_gettime, 99, &time));
+    FAILS(EINVAL, clock_gettime(99, &time));
+    CHECK(getauxval(AT_SYSINFO_EHDR) != 0);
+    // Of the functions that AT_SYSINFO_EHDR leads to, and of calls.
+    const clockid_t clocks[] = { 0, 1, 4, 5, 6, 7, 11 };
+    for (size_t i = 0; i < sizeof clocks / sizeof *clocks; i++) {
+        double first = seconds(clocks[i]);
+        CHECK(syscall(SYS_clock_gettime, clocks[i], &time) == 0);
+        double second = (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+        double third = seconds(clocks[i]);
+        CHECK(first <= second && second <= third && third < first + 1);
+    }
     time.tv_nsec = 1000000000;
     FAILS(EINVAL, nanosleep(&time, NULL));
 }

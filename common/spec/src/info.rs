@@ -47,6 +47,8 @@ pub struct Info {
 impl Info {
     /// Encoded size in bytes; the process block starts at this offset.
     pub const SIZE: usize = 160;
+    /// Offset of the encoded `timer_hz`, which `epoch_ns` follows: for code that is not Rust.
+    pub const CLOCK: usize = 88;
     const MAGIC: u32 = 0x694b_534b; // "KSKi"
 
     /// The encoding, to be written at INFO_BASE.
@@ -97,8 +99,8 @@ impl Info {
             ut_4k_pages: u32_at(from, 76)?,
             cnode_bits: u32_at(from, 80)?,
             process_size: u32_at(from, 84)?,
-            timer_hz: u64_at(from, 88)?,
-            epoch_ns: u64_at(from, 96)?,
+            timer_hz: u64_at(from, Self::CLOCK)?,
+            epoch_ns: u64_at(from, Self::CLOCK + 8)?,
             seed: [u64_at(from, 104)?, u64_at(from, 112)?, u64_at(from, 120)?, u64_at(from, 128)?],
             priority: u64_at(from, 136)? as u8,
             max_priority: (u64_at(from, 136)? >> 8) as u8,

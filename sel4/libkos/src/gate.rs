@@ -1,15 +1,18 @@
 //! Where rewritten system calls arrive ([`koskit_spec::gate`] has the program's side), and
 //! where threads are entered.
 //!
-//! A gate saves all general registers and the flags in the thread's block, so that a call can
-//! see and change them, takes the stack at the end of the block's page and calls `serve`; with the
-//! lock that goes on to libkos's own stack. Then everything is loaded again from the block. Vector
-//! registers are never touched, as libkos is compiled without them; but a new thread begins with
-//! those of its parent.
+//! Who the caller is, a gate answers from the thread's block, with no register but `x30` and `x0`
+//! changed and no lock taken. For all other calls it saves all general registers and the flags in
+//! the block, so that a call can see and change them, takes the stack at the end of the block's
+//! page and calls `serve`; with the lock that goes on to libkos's own stack. Then everything is
+//! loaded again from the block. Vector registers are never touched, as libkos is compiled without
+//! them; but a new thread begins with those of its parent.
 
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use koskit_libkos::context::{Context, way};
+use koskit_libkos::kos::PID;
+use koskit_libkos::number::{GETPID, GETTID};
 use koskit_spec::gate;
 use koskit_spec::layout::{KOS_STACK_TOP, PAGE};
 
@@ -29,11 +32,18 @@ pub struct Block {
     pub tcb: u64,
     /// Slot of the notification by which it is woken.
     pub notification: u64,
+    /// What the calls from GETPID to GETTID give.
+    identity: [u64; IDENTITY],
     /// v0 to v31, FPSR, FPCR: for a thread that begins.
     vectors: [u64; 66],
 }
 
+/// Calls from GETPID to GETTID.
+const IDENTITY: usize = (GETTID - GETPID + 1) as usize;
+
 const _: () = {
+    // What the gate takes their numbers apart by.
+    assert!(IDENTITY == 7);
     assert!(offset_of!(Block, lr) as u64 == gate::LR);
     assert!(offset_of!(Block, back) as u64 == gate::BACK);
     assert!(offset_of!(Block, entry16) as u64 == gate::ENTRY16);
@@ -128,9 +138,22 @@ _start:
     mov x30, xzr
     b {start}
 
+    // First whether the number is one of those from GETPID to GETTID, without the flags, which are
+    // the program's.
     .balign 64
+    .global koskit_entry16
 koskit_entry16:
-    x_at str, 8, x16
+    sub x30, x8, #{getpid}
+    lsr x30, x30, #3
+    cbnz x30, 1f
+    sub x30, x8, #{getpid} - 1
+    tbnz x30, #3, 1f
+    add x30, x16, x30, lsl #3
+    ldr x0, [x30, #{identity} - 8]
+    ldr x30, [x16, #{lr}]
+    ldr x16, [x16, #{back}]
+    ret x16
+1:  x_at str, 8, x16
     gate x16, {x16}
 
     // The number is in the `mov x8, #N` that the way back begins with.
@@ -193,6 +216,8 @@ koskit_with_stack:
     pc = const offset_of!(Block, context) + offset_of!(Context, pc),
     way = const offset_of!(Block, context) + offset_of!(Context, way),
     vectors = const offset_of!(Block, vectors),
+    identity = const offset_of!(Block, identity),
+    getpid = const GETPID,
     lr = const gate::LR,
     back = const gate::BACK,
     x16 = const way::X16,
@@ -228,6 +253,7 @@ impl Block {
             place: 0,
             tcb,
             notification,
+            identity: [PID, 0, 0, 0, 0, 0, PID],
             vectors: [0; 66],
         };
         let at = page as *mut Self;
@@ -244,9 +270,10 @@ impl Block {
         block as *mut Self
     }
 
-    /// Has a thread begin as a copy of the calling one, but for its stack, and 0 in `x0`: it is
-    /// to run from [`beginning`] on.
-    pub fn copy_from(&mut self, parent: &Self, stack: u64) {
+    /// Has a thread begin as a copy of the calling one, but for its number, its stack, and 0 in
+    /// `x0`: it is to run from [`beginning`] on.
+    pub fn copy_from(&mut self, parent: &Self, tid: u32, stack: u64) {
+        self.identity[IDENTITY - 1] = tid.into();
         self.context = Context { sp: stack, ..parent.context };
         self.context.x[0] = 0;
         // SAFETY: saves this thread's own registers there.

@@ -430,7 +430,7 @@ pub enum Next {
 }
 
 /// The process's number, and its first thread's: the first of its container.
-const PID: u64 = 1;
+pub const PID: u64 = 1;
 const MADV_DONTNEED: u64 = 4;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use core::fmt;
 use koskit_abi::{Endpoint, Ipc, MessageInfo, Tcb, ipc};
 use koskit_libkos::errno::{Errno, Result};
 use koskit_libkos::memory::{Pages, Protection};
-use koskit_libkos::system::{LOG, System};
+use koskit_libkos::system::{LOG, Spawn, System};
 use koskit_spec::info::{Info, request};
 use koskit_spec::layout::{IPC_BUFFER, slot};
 
@@ -151,8 +151,8 @@ impl System for Machine {
         self.ipc.call(Endpoint::at(slot::REQUEST), MessageInfo::new(request::TIMER, 1));
     }
 
-    fn spawn(&mut self, thread: usize, stack: u64, tls: Option<u64>) -> Result<()> {
-        self.threads.spawn(&mut self.ipc, &mut self.frames, thread, stack, tls)
+    fn spawn(&mut self, thread: Spawn) -> Result<()> {
+        self.threads.spawn(&mut self.ipc, &mut self.frames, thread)
     }
 
     fn retire(&mut self, thread: usize) {

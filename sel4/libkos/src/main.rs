@@ -8,6 +8,8 @@
 extern crate alloc;
 
 #[cfg(target_os = "none")]
+mod copy;
+#[cfg(target_os = "none")]
 mod frames;
 #[cfg(target_os = "none")]
 mod gate;
@@ -21,6 +23,8 @@ mod machine;
 mod start;
 #[cfg(target_os = "none")]
 mod threads;
+#[cfg(target_os = "none")]
+mod vdso;
 #[cfg(target_os = "none")]
 use start::{answer, serve, start};
 

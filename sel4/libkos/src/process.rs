@@ -40,16 +40,18 @@ mod at {
     pub const SECURE: u64 = 23;
     pub const RANDOM: u64 = 25;
     pub const EXECFN: u64 = 31;
+    pub const SYSINFO_EHDR: u64 = 33;
 }
 
 /// Fills a stack whose last byte is just below the address `top`; returns the stack pointer,
 /// or `None` where half of the stack is too small for all of it. `base` is where the dynamic
-/// linker was loaded, or 0 where there is none.
+/// linker was loaded, or 0 where there is none; `vdso`, where the functions are that take the
+/// place of some system calls.
 pub fn stack(
     stack: &mut [u8],
     top: u64,
     info: &Info,
-    base: u64,
+    [base, vdso]: [u64; 2],
     process: &Process<'_>,
     random: [u8; 16],
 ) -> Option<u64> {
@@ -95,6 +97,7 @@ pub fn stack(
         (at::SECURE, 0),
         (at::RANDOM, random),
         (at::EXECFN, execfn),
+        (at::SYSINFO_EHDR, vdso),
         (at::NULL, 0),
     ];
     let words = 1 + args + 1 + env + 1 + 2 * auxv.len();
@@ -160,7 +163,7 @@ mod tests {
         let process = Process::from_bytes(&block).unwrap();
         let info = Info { entry: 0x1234, phdr: 0x40, phent: 56, phnum: 7, ..Info::default() };
         let mut bytes = vec![0xaa; size];
-        let sp = stack(&mut bytes, TOP, &info, 0x5678, &process, *b"0123456789abcdef")?;
+        let sp = stack(&mut bytes, TOP, &info, [0x5678, 0x9abc], &process, *b"0123456789abcdef")?;
         Some((bytes, sp))
     }
 
@@ -198,7 +201,7 @@ mod tests {
             }
             let find = |key| auxv.iter().find(|pair| pair.0 == key).unwrap().1;
             assert_eq!((find(at::ENTRY), find(at::PHDR), find(at::PHNUM)), (0x1234, 0x40, 7));
-            assert_eq!(find(at::BASE), 0x5678);
+            assert_eq!((find(at::BASE), find(at::SYSINFO_EHDR)), (0x5678, 0x9abc));
             assert_eq!(text(&bytes, find(at::EXECFN)), "/hello");
             assert_eq!(text(&bytes, find(at::PLATFORM)), "aarch64");
             assert_eq!(word(&bytes, find(at::RANDOM)), u64::from_le_bytes(*b"01234567"));

@@ -3,6 +3,7 @@
 use crate::gate::{self, Block};
 use crate::lock;
 use crate::machine::{Machine, fail, stop};
+use crate::vdso;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
@@ -113,7 +114,7 @@ fn prepare() -> Result<(u64, u64), &'static str> {
         None => None,
     };
     let base = interpreter.map_or(0, |interpreter| interpreter.base);
-    let sp = process::stack(stack, STACK_TOP, &info, base, &process, random)
+    let sp = process::stack(stack, STACK_TOP, &info, [base, vdso::address()], &process, random)
         .ok_or("arguments and environment take more than half of the stack")?;
     Ok((interpreter.map_or(info.entry, |interpreter| interpreter.entry), sp))
 }

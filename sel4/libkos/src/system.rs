@@ -12,6 +12,19 @@ pub const STDERR: u8 = 2;
 /// The stream of the machine's own log.
 pub const LOG: u8 = 3;
 
+/// A thread that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spawn {
+    /// Its place.
+    pub place: usize,
+    /// Its number, which GETTID gives.
+    pub tid: u32,
+    /// Its stack pointer.
+    pub stack: u64,
+    /// Its TPIDR_EL0, where it is not to be the same.
+    pub tls: Option<u64>,
+}
+
 /// The machine below: seL4 and the root server, or a test.
 pub trait System: Pages {
     /// Writes at most [`WRITE_MAX`](koskit_spec::info::request::WRITE_MAX) bytes to a stream;
@@ -41,12 +54,11 @@ pub trait System: Pages {
     /// that waits served, when the counter has this value. Replaces what was said before.
     fn set_timer(&mut self, ticks: u64);
 
-    /// Begins a thread at the place `thread`, as a copy of the one whose call is being answered:
-    /// with another stack pointer, 0 in `x0`, and its own TPIDR_EL0 where there is a `tls`.
+    /// Begins a thread, as a copy of the one whose call is being answered, with 0 in `x0`.
     ///
     /// # Errors
     /// ENOMEM.
-    fn spawn(&mut self, thread: usize, stack: u64, tls: Option<u64>) -> Result<()>;
+    fn spawn(&mut self, thread: Spawn) -> Result<()>;
 
     /// The thread at this place has made its last call; the place may be used again.
     fn retire(&mut self, thread: usize);

@@ -17,6 +17,7 @@ use koskit_abi::{
     CNode, CNodeGuard, Frame, Ipc, Notification, Object, Registers, Space, Tcb, VSpace, ipc,
 };
 use koskit_libkos::errno::{Errno, Result};
+use koskit_libkos::system::Spawn;
 use koskit_spec::info::Info;
 use koskit_spec::layout::{BLOCK_BASE, IPC_BUFFER, PAGE, slot};
 
@@ -52,14 +53,8 @@ impl Threads {
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn spawn(
-        &mut self,
-        ipc: &mut Ipc,
-        frames: &mut Frames,
-        place: usize,
-        stack: u64,
-        tls: Option<u64>,
-    ) -> Result<()> {
+    pub fn spawn(&mut self, ipc: &mut Ipc, frames: &mut Frames, thread: Spawn) -> Result<()> {
+        let Spawn { place, tid, stack, tls } = thread;
         // For lists of so many, and a page in a place that is a multiple of its size.
         let lists = 8 * (self.blocks.len() + 1) * size_of::<*mut Block>();
         frames.reserve(ipc, lists + 2 * PAGE as usize)?;
@@ -78,7 +73,7 @@ impl Threads {
         // own block is another one.
         let (block, parent) = unsafe { (&mut *block, &*Block::own()) };
         block.place = place as u64;
-        block.copy_from(parent, stack);
+        block.copy_from(parent, tid, stack);
         let mut registers = Registers {
             pc: gate::beginning(),
             tpidr_el0: tls.unwrap_or_else(gate::thread_pointer),

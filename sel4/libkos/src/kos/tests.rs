@@ -1,6 +1,7 @@
 use super::*;
 use crate::initrd::tests::{DIR, FILE, LINK, archive};
 use crate::memory::{Pages, Protection};
+use crate::system::Spawn;
 use std::collections::VecDeque;
 use std::string::String;
 use std::vec;
@@ -16,8 +17,8 @@ pub(crate) struct Machine {
     pub(crate) room: usize,
     /// What the timer is set to.
     timer: u64,
-    /// Places of threads that were begun, with their stacks, that ended, and that were woken.
-    spawned: Vec<(usize, u64, Option<u64>)>,
+    /// Threads that were begun, places of those that ended, and that were woken.
+    spawned: Vec<Spawn>,
     retired: Vec<usize>,
     woken: Vec<usize>,
     /// Begins no more threads.
@@ -76,11 +77,11 @@ impl System for Machine {
         self.timer = ticks;
     }
 
-    fn spawn(&mut self, thread: usize, stack: u64, tls: Option<u64>) -> Result<()> {
+    fn spawn(&mut self, thread: Spawn) -> Result<()> {
         if self.full {
             return Err(Errno::NOMEM);
         }
-        self.spawned.push((thread, stack, tls));
+        self.spawned.push(thread);
         Ok(())
     }
 

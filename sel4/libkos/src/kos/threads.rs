@@ -4,7 +4,7 @@ use super::wait::{Attempt, Waits};
 use super::{Kos, PID, RESERVE};
 use crate::errno::{Errno, Result};
 use crate::number::CLONE;
-use crate::system::System;
+use crate::system::{Spawn, System};
 use crate::user;
 use core::sync::atomic::Ordering;
 
@@ -97,7 +97,7 @@ impl<S: System> Kos<'_, S> {
         self.threads[place] = Thread { tid, clear_tid, name, ..Thread::default() };
         // It may run from here on.
         let tls = (flags & flag::SETTLS != 0).then_some(tls);
-        if self.system.spawn(place, stack, tls).is_err() {
+        if self.system.spawn(Spawn { place, tid, stack, tls }).is_err() {
             self.threads[place].tid = 0;
             return Err(Errno::AGAIN);
         }

@@ -10,7 +10,7 @@ const PRIVATE: u64 = 128;
 fn spawn(kos: &mut Test, words: &mut [u32; 2]) -> (usize, u64) {
     let [own, parents] = words.each_mut().map(|word| word as *mut u32 as u64);
     let tid = call(kos, CLONE, &[PTHREAD, 0x5000, parents, 0x7000, own]).unwrap();
-    (kos.system().spawned.last().unwrap().0, tid)
+    (kos.system().spawned.last().unwrap().place, tid)
 }
 
 /// Begins a call that waits.
@@ -40,7 +40,8 @@ fn a_thread_begins_with_its_number_and_says_when_it_ends() {
     let mut words = [7; 2];
     let (place, tid) = spawn(&mut kos, &mut words);
     assert_eq!((place, tid, words), (1, 2, [7, 2]));
-    assert_eq!(kos.system().spawned, [(1, 0x5000, Some(0x7000))]);
+    let begun = Spawn { place: 1, tid: 2, stack: 0x5000, tls: Some(0x7000) };
+    assert_eq!(kos.system().spawned, [begun]);
     let mut context = registers(GETTID, &[]);
     assert_eq!((kos.serve(1, &mut context), context.x[0]), (Next::Go, 2));
     assert_eq!(call(&mut kos, GETTID, &[]), Ok(1));
