@@ -1,5 +1,6 @@
 //! Machines that live on: what the host asks of a root server, over its line.
 
+use koskit_image::{Node, Tree};
 use koskit_machine::{Digest, Line, Listener, Machine, Message, Options, PAGE, Request};
 use koskit_spec::contract::{Contract, Process};
 use koskit_spec::elf::Elf;
@@ -107,7 +108,40 @@ impl Live {
         let elf = Elf::program(&program).unwrap();
         let plan = Plan::new(&contract, &elf, &libkos, 0, process.len() as u64).unwrap();
         contract.untyped_bits = plan.untyped_bits();
-        let bundle = [contract.to_bytes().as_slice(), &process].concat();
+        self.put_all(&contract, &process, &program, b"")
+    }
+
+    /// Puts what a container is made from that an image was lowered to, with its initrd.
+    fn prepare_lowered(&mut self, name: &str, labels: &[(&str, &str)]) -> Blobs {
+        let mut tree = Tree::new();
+        tree.insert(name, Node::file(0o755, std::fs::read(program(name)).unwrap()));
+        tree.insert("foo.txt", Node::file(0o644, &b"foo\n"[..]));
+        let config = serde_json::json!({
+            "os": "linux", "architecture": "arm64",
+            "rootfs": { "type": "layers", "diff_ids": [] },
+            "config": { "Entrypoint": [format!("/{name}")], "Cmd": ["hello_world", "test"] },
+        });
+        let label =
+            |(key, value): &(&str, &str)| (format!("com.koskit.app.{key}"), (*value).to_owned());
+        let options = koskit_lower::Options {
+            name: name.into(),
+            labels: labels.iter().map(label).collect(),
+            ..koskit_lower::Options::default()
+        };
+        let config = serde_json::from_value(config).unwrap();
+        let libkos = platform().libkos().unwrap();
+        let bundle = koskit_lower::lower(&tree, &config, &options, &libkos).unwrap();
+        self.put_all(&bundle.contract, &bundle.process(), &bundle.program, &bundle.initrd)
+    }
+
+    fn put_all(
+        &mut self,
+        contract: &Contract,
+        process: &[u8],
+        program: &[u8],
+        initrd: &[u8],
+    ) -> Blobs {
+        let bundle = [contract.to_bytes().as_slice(), process].concat();
         self.next += 1;
         let digest = |kind: u8| {
             let mut bytes = [kind; 32];
@@ -116,8 +150,8 @@ impl Live {
         };
         let blobs = Blobs { bundle: digest(1), program: digest(2), initrd: digest(3) };
         self.put(blobs.bundle, &bundle);
-        self.put(blobs.program, &program);
-        self.put(blobs.initrd, b"");
+        self.put(blobs.program, program);
+        self.put(blobs.initrd, initrd);
         blobs
     }
 
@@ -231,11 +265,12 @@ fn standard_input_goes_to_the_container_that_asks_for_it() {
 }
 
 #[test]
-fn hundreds_of_containers_live_on_one_machine() {
+fn a_thousand_containers_of_the_size_of_hello_live_on_a_machine_with_a_gigabyte() {
     let mut live = Live::start();
     let free = live.free();
-    let blobs = live.prepare("echo", "word");
-    const COUNT: u32 = 600;
+    // What its program asks for comes from `brk`, as hello's.
+    let blobs = live.prepare_lowered("alive", &[("spec.ut_large_page", "0")]);
+    const COUNT: u32 = 1000;
     for container in 1..=COUNT {
         live.create(container, &blobs);
     }
@@ -246,6 +281,9 @@ fn hundreds_of_containers_live_on_one_machine() {
     live.until(&format!("done tag={tag}"));
     let running = |event: &&String| event.starts_with(&format!("running tag={tag} "));
     assert_eq!(live.events.iter().filter(running).count() as u32, COUNT);
+    println!("{} of {free} bytes are free with {COUNT} containers", live.free());
+    assert_eq!(live.output.len() as u32, COUNT);
+    assert!(live.output.iter().all(|(_, said)| said == b"hello hello_world test\n"));
     for container in 1..=COUNT {
         live.send(&Request::Input { container, bytes: b"" });
         live.until(&format!("removed container={container} "));

@@ -15,8 +15,11 @@ use std::path::Path;
 /// Most bytes of an initrd.
 const MAX: u64 = INITRD_PAGES_MAX * PAGE;
 
-/// Writes all files of a tree.
-pub(crate) fn write(tree: &Tree) -> Result<Vec<u8>, LowerError> {
+/// Writes all files of a tree, as they are.
+///
+/// # Errors
+/// A file has the name by which archives end, or all together are too large.
+pub fn write(tree: &Tree) -> Result<Vec<u8>, LowerError> {
     write_at_most(tree, MAX)
 }
 

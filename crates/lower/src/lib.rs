@@ -24,6 +24,7 @@ mod rootfs;
 
 pub use bundle::Bundle;
 pub use error::{LowerError, Source};
+pub use initrd::write as archive;
 pub use labels::labels;
 
 use koskit_image::oci::ImageConfiguration;

@@ -44,6 +44,21 @@ pub fn bench_build(rounds: usize, only: Option<&str>) -> Result<()> {
     run(&mut bench)
 }
 
+/// Holds native containers against Linux.
+///
+/// # Errors
+/// What keeps it from working.
+pub fn bench_native(format: &str) -> Result<()> {
+    packages::install(&[packages::BUILD, packages::RUN, packages::SDK])?;
+    platform::build()?;
+    sdk::musl()?;
+    let linux = sdk::linux()?;
+    let mut bench = cargo();
+    bench.args(["run", "--quiet", "--release", "--locked", "-p", "koskit-bench"]);
+    bench.args(["--bin", "koskit-bench-native", "--", "--format", format, "--linux"]);
+    run(bench.arg(linux))
+}
+
 fn set_up() -> Result<()> {
     packages::install(&[packages::BUILD, packages::RUN, packages::SDK])?;
     platform::build()?;

@@ -93,6 +93,13 @@ enum Bench {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Count what a start and system calls take in a native container, and on Linux on the same
+    /// machine; writes bench/results
+    Native {
+        /// How the figures are printed
+        #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+        format: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -112,6 +119,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { what: Some(Bench::Build { rounds, only }) } => {
             demo::bench_build(rounds, only.as_deref())
         }
+        Command::Bench { what: Some(Bench::Native { format }) } => demo::bench_native(&format),
         Command::Build => platform::build(),
         Command::Kernel { twice } => {
             packages::install(&[packages::BUILD])?;

@@ -66,19 +66,18 @@ pub fn make_programs() -> Result<()> {
 /// # Errors
 /// The rootfs of the C image cannot be made or unpacked.
 pub fn musl() -> Result<()> {
-    let rootfs = recipes::DEV_C.rootfs()?;
-    let musl = rootfs.with_file_name("musl");
-    if !musl.exists() {
-        let half = rootfs.with_file_name(format!("musl.half-{}", std::process::id()));
-        fs::create_dir_all(&half)?;
-        run(Command::new("tar").arg("-xf").arg(&rootfs).arg("-C").arg(&half).args([
-            "./usr/include/aarch64-linux-musl",
-            "./usr/lib/aarch64-linux-musl",
-            "./usr/lib/kos",
-        ]))?;
-        keep(&half, &musl)?;
-    }
-    link(&musl, &root().join("target/musl"))
+    let parts =
+        ["./usr/include/aarch64-linux-musl", "./usr/lib/aarch64-linux-musl", "./usr/lib/kos"];
+    link(&recipes::DEV_C.unpacked("musl", &parts)?, &root().join("target/musl"))
+}
+
+/// The folder with Debian's kernel for arm64, `vmlinuz`, with `crun` and the libraries that it
+/// needs.
+///
+/// # Errors
+/// Their packages cannot be had.
+pub fn linux() -> Result<PathBuf> {
+    Ok(recipes::LINUX.unpacked("linux", &["./linux"])?.join("linux"))
 }
 
 /// Makes a link, in the place of an older one.
@@ -176,6 +175,19 @@ impl Image {
         })?;
         fs::rename(&half, &rootfs)?;
         Ok(rootfs)
+    }
+
+    /// A folder with parts of the rootfs, beside it in the cache.
+    fn unpacked(&self, name: &str, parts: &[&str]) -> Result<PathBuf> {
+        let rootfs = self.rootfs()?;
+        let folder = rootfs.with_file_name(name);
+        if !folder.exists() {
+            let half = rootfs.with_file_name(format!("{name}.half-{}", std::process::id()));
+            fs::create_dir_all(&half)?;
+            run(Command::new("tar").arg("-xf").arg(&rootfs).arg("-C").arg(&half).args(parts))?;
+            keep(&half, &folder)?;
+        }
+        Ok(folder)
     }
 
     fn bootstrap(&self, folder: &Path, rootfs: &Path) -> Result<()> {

@@ -79,6 +79,28 @@ const TOOLS: Image = Image {
     ..EMPTY
 };
 
+/// What native containers are measured beside: a kernel, an engine that starts containers, and its
+/// libraries, all in one folder.
+pub const LINUX: Image = Image {
+    name: "kos/linux",
+    architecture: "arm64",
+    packages: "crun,linux-image-arm64",
+    finish: r#"
+        cd "$1"
+        mkdir linux
+        cp boot/vmlinuz-* linux/vmlinuz
+        cp usr/bin/crun linux/crun
+        for name in ld-linux-aarch64.so.1 libc.so.6 libcap.so.2 libgcrypt.so.20 libgpg-error.so.0 \
+            liblz4.so.1 liblzma.so.5 libseccomp.so.2 libsystemd.so.0 libyajl.so.2 libzstd.so.1; do
+            for file in lib/$name lib/*/$name usr/lib/*/$name; do
+                [ ! -e "$file" ] || cp -L "$file" linux/
+            done
+        done
+        rm -rf bin boot lib sbin usr
+    "#,
+    ..EMPTY
+};
+
 pub const DEV_C: Image = Image {
     name: "kos/dev-c-aarch64-kos-linux-musl",
     foreign: "arm64",
