@@ -19,8 +19,9 @@ pub struct Linux {
     pub facts: Vec<(String, String)>,
 }
 
-/// Boots the kernel in `folder`, which also has crun and its libraries.
-pub fn run(folder: &Path, program: &[u8], container: &Tree) -> Result<Linux> {
+/// Boots the kernel in `folder`, which also has crun and its libraries, with these words more on
+/// its command line.
+pub fn run(folder: &Path, program: &[u8], container: &Tree, words: &str) -> Result<Linux> {
     let mut tree = Tree::new();
     for name in ["dev", "lib", "proc", "run", "sys", "tmp"] {
         tree.insert(name, Node::directory(0o755));
@@ -46,7 +47,7 @@ pub fn run(folder: &Path, program: &[u8], container: &Tree) -> Result<Linux> {
     }
     let initrd = tempfile::NamedTempFile::new()?;
     fs::write(&initrd, koskit_lower::archive(&tree)?)?;
-    let said = boot(&folder.join("vmlinuz"), initrd.path())?;
+    let said = boot(&folder.join("vmlinuz"), initrd.path(), words)?;
     ensure!(
         said.lines().any(|line| line.trim() == "good"),
         "Linux did not get to its end:\n{said}"
@@ -65,16 +66,17 @@ pub fn run(folder: &Path, program: &[u8], container: &Tree) -> Result<Linux> {
 
 /// The machine is `koskit_machine`'s, but for how it is booted and talks. Random numbers, which
 /// also place the kernel, come from a fixed seed.
-fn boot(kernel: &Path, initrd: &Path) -> Result<String> {
+fn boot(kernel: &Path, initrd: &Path, words: &str) -> Result<String> {
     let mut qemu = Command::new("qemu-system-aarch64");
     qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
         .args(["-machine", "virt,gic-version=2,virtualization=on", "-cpu", "cortex-a57"])
         .args(["-m", "1280M", "-serial", "stdio", "-icount", "shift=0,sleep=off", "-seed", "1"])
+        .args(["-rtc", "base=2024-01-01,clock=vm"])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
         .arg(initrd)
-        .args(["-append", "console=ttyAMA0 quiet panic=-1"])
+        .args(["-append", &format!("console=ttyAMA0 quiet panic=-1 {words}")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut child = qemu.spawn().context("cannot start qemu-system-aarch64")?;

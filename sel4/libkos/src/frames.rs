@@ -10,6 +10,7 @@ use crate::heap;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 use koskit_abi::{
     Attributes, CNode, Error, Frame, Ipc, Object, Rights, Slot, Table, Untyped, VSpace,
 };
@@ -22,13 +23,15 @@ use koskit_spec::layout::{KOS_HEAP_BASE, KOS_HEAP_END, LARGE_PAGE, MMAP_BASE, PA
 const TABLE: u32 = 512;
 /// Bytes of libkos's heap that such a table takes, with its share of a node of the map.
 const COST: usize = 2048 + 256;
-/// And what any change may cost: nodes of the map that are split on the way.
+/// So many tables are kept though they have become empty.
+const TABLES_KEPT: usize = 4;
+/// What any change may cost besides: nodes of the map that are split on the way.
 const COST_BASE: usize = 2 << 10;
 
 /// The container's own memory.
 pub struct Frames {
     /// The frames behind pages. The key is a page's number, from MMAP_BASE on, divided by
-    /// [`TABLE`]; tables without any frame are left out.
+    /// [`TABLE`]; where there are many, tables without any frame are left out.
     tables: BTreeMap<u32, Block>,
     /// Slots of frames that are mapped nowhere; their memory holds old contents. It has room
     /// for all frames there can be, so that giving memory back never needs memory.
@@ -60,7 +63,7 @@ struct Shelf {
 
 /// What is behind a block of 2 MiB.
 enum Block {
-    Small(Box<[Page; TABLE as usize]>),
+    Small(Box<[Page]>),
     /// A large frame, and the slot of the untyped that it was made of.
     Large(Page, u16),
 }
@@ -180,8 +183,8 @@ impl Frames {
             } else if whole && is_new && self.give_large(ipc, page, to) {
                 page = next;
             } else {
-                self.set_one(ipc, page, last - page, to)?;
-                page += 1;
+                self.set_some(ipc, page..next, last - page, to)?;
+                page = next;
             }
         }
         if to.execute() {
@@ -211,8 +214,10 @@ impl Frames {
         });
         self.free = free;
         let tables = first / TABLE..last.div_ceil(TABLE);
+        // Memory that is given back is often asked for again, in the same place.
+        let many = self.tables.len() > TABLES_KEPT;
         let unused = |block: &Block| match block {
-            Block::Small(table) => table.iter().all(|page| page.slot == 0),
+            Block::Small(table) => many && table.iter().all(|page| page.slot == 0),
             Block::Large(..) => true,
         };
         while let Some((&key, _)) =
@@ -257,7 +262,7 @@ impl Frames {
         self.reserve(ipc, COST_BASE + COST)?;
         // All that can fail comes first.
         let (table, _) = self.make(ipc, Object::Table { level: 0 }, 1)?;
-        let mut pages = Box::new([NOTHING; TABLE as usize]);
+        let mut pages = nothing();
         self.change(ipc, key * TABLE, large, Protection::READ_WRITE)?;
         let wanted = core::mem::replace(&mut large.protection, Protection::READ_WRITE);
         for (index, page) in (0..).zip(pages.iter_mut()) {
@@ -340,19 +345,37 @@ impl Frames {
         self.change(ipc, page, now, to).is_ok()
     }
 
-    /// Sets the protection of a page that is in no large frame. `more` says how many pages are
-    /// wanted in all.
-    fn set_one(&mut self, ipc: &mut Ipc, page: u32, more: u32, to: Protection) -> Result<()> {
-        let mut now = self.page(page);
-        if now.slot == 0 {
-            now = self.give(ipc, address(page), more.into())?;
-            self.put(page, now);
+    /// Sets the protection of pages of one table, which are in no large frame. `more` says how
+    /// many pages are wanted in all.
+    fn set_some(
+        &mut self,
+        ipc: &mut Ipc,
+        which: Range<u32>,
+        more: u32,
+        to: Protection,
+    ) -> Result<()> {
+        let (first, key) = (which.start, which.start / TABLE);
+        let block = self.tables.entry(key).or_insert_with(|| Block::Small(nothing()));
+        let Block::Small(table) = block else { return Ok(()) };
+        // Frames come from other parts of `self`.
+        let mut pages = core::mem::take(table);
+        let done = which.into_iter().try_for_each(|page| {
+            let now = &mut pages[(page % TABLE) as usize];
+            if now.slot == 0 {
+                *now = self.give(ipc, address(page), (more - (page - first)).into())?;
+            }
+            if now.protection != to {
+                self.change(ipc, page, *now, to)?;
+                now.protection = to;
+            }
+            Ok(())
+        });
+        if done.is_err() && pages.iter().all(|page| page.slot == 0) {
+            self.tables.remove(&key);
+        } else if let Some(Block::Small(table)) = self.tables.get_mut(&key) {
+            *table = pages;
         }
-        if now.protection != to {
-            self.change(ipc, page, now, to)?;
-            self.put(page, Page { protection: to, ..now });
-        }
-        Ok(())
+        done
     }
 
     /// Maps a frame with another protection than it has.
@@ -381,21 +404,6 @@ impl Frames {
             if let Block::Small(table) = block {
                 table[start..end].iter_mut().filter(|page| page.slot != 0).for_each(&mut act);
             }
-        }
-    }
-
-    fn page(&self, page: u32) -> Page {
-        match self.tables.get(&(page / TABLE)) {
-            Some(Block::Small(table)) => table[(page % TABLE) as usize],
-            _ => NOTHING,
-        }
-    }
-
-    fn put(&mut self, page: u32, now: Page) {
-        let block = self.tables.entry(page / TABLE);
-        let block = block.or_insert_with(|| Block::Small(Box::new([NOTHING; TABLE as usize])));
-        if let Block::Small(table) = block {
-            table[(page % TABLE) as usize] = now;
         }
     }
 
@@ -527,11 +535,42 @@ impl Frames {
     }
 }
 
+/// A table that tells of no frame.
+fn nothing() -> Box<[Page]> {
+    Box::new([NOTHING; TABLE as usize])
+}
+
 /// Zeroes a page, 64 bytes at a time: what the compiler makes of a loop takes five times as long.
 ///
 /// # Safety
 /// The page is mapped writable, and nobody else's.
 unsafe fn clear(page: u64) {
+    let lines: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mrs {}, dczid_el0", out(reg) lines, options(nomem, nostack)) };
+    // Lines of 64 bytes, which may be zeroed at once (Arm ARM, DCZID_EL0).
+    if lines & 31 == 4 {
+        // SAFETY: writes that page only.
+        unsafe {
+            core::arch::asm!(
+                "2:",
+                "dc zva, {at}",
+                "add {at}, {at}, #64",
+                "dc zva, {at}",
+                "add {at}, {at}, #64",
+                "dc zva, {at}",
+                "add {at}, {at}, #64",
+                "dc zva, {at}",
+                "add {at}, {at}, #64",
+                "cmp {at}, {end}",
+                "b.ne 2b",
+                at = inout(reg) page => _,
+                end = in(reg) page + PAGE,
+                options(nostack),
+            )
+        };
+        return;
+    }
     // SAFETY: writes that page only.
     unsafe {
         core::arch::asm!(
