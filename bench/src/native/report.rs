@@ -34,7 +34,9 @@ pub fn report(native: &Figures, linux: &[Linux; 2], print_json: bool) -> Result<
     table.push_str(
         "\nOf each call, with what the C library adds, the cheapest batch of seven. QEMU's virt with a\n\
          cortex-a57, -icount shift=0: 16 instructions a tick. Start: from the request to the program's\n\
-         main, the fourth of its image; on Linux from the fork for a `crun run`, the fourth, too.\n\
+         main, the fourth of its image, in memory that was cleared before, as it is when a container is\n\
+         removed; on Linux from the fork for a `crun run`, the fourth, too. The first start clears its\n\
+         memory on the way.\n\
          Linux with its defaults has KASLR, and by that KPTI; the other one was told nokaslr. The\n\
          ratio is to whichever takes less.\n",
     );
