@@ -17,6 +17,7 @@ use thiserror::Error;
 
 mod change;
 mod content;
+mod earlier;
 mod mode;
 mod owner;
 mod root;
@@ -24,6 +25,7 @@ mod select;
 mod unpack;
 
 pub(crate) use change::{Changes, Ownership, Target};
+pub(crate) use earlier::Links;
 pub(crate) use mode::ModeChange;
 pub(crate) use owner::{Ids, lookup};
 pub(crate) use root::Root;

@@ -16,6 +16,7 @@
 //!     empty/1, empty/2                   the lowest layers of file systems that have too few
 //!     layers/KEY/files/                  what a step changed
 //!                snapshot.json           the key, and the names of the layers below
+//!                copied.json             what a COPY of a context made, for the next one (see `copies`)
 //!                layer….json             the packed layer, once it was wanted
 //!     active/PID-N/                      what is being made, or a view, locked by its process
 //!                  lock, files/, work/, merged/
@@ -40,6 +41,7 @@
 
 mod claim;
 mod combine;
+mod copies;
 mod gc;
 mod layers;
 mod lease;
@@ -62,6 +64,7 @@ use koskit_llb::Digest;
 use rustix::fs::{CWD, FlockOperation, Timespec, Timestamps};
 use thiserror::Error;
 
+use crate::files::FileError;
 use crate::namespace::{self, Ids};
 use crate::overlay::Overlay;
 pub use claim::Claim;
@@ -121,6 +124,9 @@ pub enum SnapshotError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// What was copied before and cannot be used again.
+    #[error("files of an earlier build cannot be used in the build cache")]
+    Link(#[source] Box<FileError>),
     /// The store.
     #[error(transparent)]
     Store(#[from] koskit_image::Error),

@@ -129,7 +129,7 @@ impl Build<'_> {
     }
 
     /// Whether a step is done even if its result is known.
-    fn anew(&self, vertex: &Vertex) -> bool {
+    pub fn anew(&self, vertex: &Vertex) -> bool {
         self.options.no_cache || vertex.metadata.ignore_cache
     }
 
@@ -171,7 +171,8 @@ impl Build<'_> {
         active.describe("a build context".into());
         let root = Root::open(&active.path())?;
         let ownership = self.solver.snapshots.ownership();
-        let changes = Changes { root: &root, ownership, epoch: self.options.epoch, warn: &|_| {} };
+        let epoch = self.options.epoch;
+        let changes = Changes { root: &root, ownership, epoch, warn: &|_| {}, links: None };
         changes.copy(&all, &view, &Target::root())?;
         drop(root);
         let made = active.commit(&key)?;

@@ -9,13 +9,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use koskit_image::layer::{OWNER_XATTR, is_portable, recorded_owner, sized};
-use koskit_llb::{Glob, Stars};
+use koskit_llb::{Digest, Glob, Stars};
 use rustix::fs::{
     self as sys, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
 
 use super::content::{Content, Contents};
+use super::earlier::Links;
 use super::mode::ModeChange;
 use super::owner::Ids;
 use super::root::names;
@@ -35,6 +37,8 @@ pub(crate) struct Changes<'a> {
     pub epoch: i64,
     /// Is told what was done otherwise than asked for: a sentence without a full stop.
     pub warn: &'a dyn Fn(String),
+    /// What a copy of a context makes, and need not write; `None` writes all.
+    pub links: Option<&'a Links>,
 }
 
 /// Where a copy goes, and what becomes of the files on the way.
@@ -151,7 +155,7 @@ impl Changes<'_> {
         contents: &Contents<'_>,
     ) -> Result<Vec<(PathBuf, Attributes)>> {
         let mut directories = Vec::new();
-        let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
+        let mut names: HashMap<(u64, u64), PathBuf> = HashMap::new();
         for entry in entries {
             let at = path.join(&entry.path);
             // Joined with an empty path, there is a slash at its end.
@@ -184,23 +188,47 @@ impl Changes<'_> {
                     self.finish_link(&parent, &name, &at, &attributes)?;
                 }
                 Kind::File { link, content } => {
-                    if let Some(first) = link.and_then(|link| links.get(&link)) {
+                    if let Some(first) = link.and_then(|link| names.get(&link)) {
                         let (old, old_name) = self.root.parent(first)?;
                         let (parent, name) = self.vacate(&at)?;
                         sys::linkat(&old, &old_name, &parent, &name, AtFlags::empty())
                             .map_err(failed("link", &at))?;
                         continue;
                     }
-                    let from = view.root.file(&entry.source)?;
-                    let to = self.create(&at)?;
                     // An image does not change; a context may, and then the digest is wrong.
                     let expected = content.filter(|_| view.place == Place::Context);
-                    links.extend(link.map(|link| (link, at.clone())));
-                    contents.copy(Content { from, to, at, expected, attributes: attributes()? })?;
+                    let attributes = attributes()?;
+                    let links = self.links.filter(|_| link.is_none());
+                    let listed = links.zip(expected.map(|content| attributes.digest(&content)));
+                    if let Some((links, digest)) = &listed {
+                        if links.has(&at, digest) {
+                            self.link(links, at, digest.clone())?;
+                            continue;
+                        }
+                    }
+                    let from = view.root.file(&entry.source)?;
+                    let to = self.create(&at)?;
+                    names.extend(link.map(|link| (link, at.clone())));
+                    if let Some((links, digest)) = listed {
+                        links.note(&at, digest);
+                    }
+                    contents.copy(Content { from, to, at, expected, attributes })?;
                 }
             }
         }
         Ok(directories)
+    }
+
+    /// Leaves a file to be linked to that of the earlier copy.
+    fn link(&self, links: &Links, at: PathBuf, digest: String) -> Result<()> {
+        match links.begins(&at) {
+            // A file in it brings a directory from below to where the links are made.
+            true => drop(self.create(&at)?),
+            false => drop(self.vacate(&at)?),
+        }
+        links.add(&at);
+        links.note(&at, digest);
+        Ok(())
     }
 
     /// Makes a directory, with those above it if `parents`. One that is there stays as it is.
@@ -325,6 +353,9 @@ impl Changes<'_> {
         match self.root.stat(at)? {
             Some(stat) if kind(&stat) == FileType::Directory => Ok(false),
             Some(_) => Err(FileError::OverFile(at.into())),
+            None if self.links.is_some_and(|links| links.contains(at)) => {
+                Err(FileError::OverFile(at.into()))
+            }
             None => {
                 let (parent, name) = self.root.parent(at)?;
                 sys::mkdirat(&parent, &name, Mode::from_raw_mode(0o700))
@@ -336,6 +367,9 @@ impl Changes<'_> {
 
     /// Removes what is at a path, if it is no directory; gives the directory it was in.
     pub(super) fn vacate(&self, at: &Path) -> Result<(OwnedFd, OsString)> {
+        if let Some(links) = self.links {
+            links.forget(at);
+        }
         match self.root.stat(at)? {
             Some(stat) if kind(&stat) == FileType::Directory => {
                 Err(FileError::OverDirectory(at.into()))
@@ -407,6 +441,17 @@ impl Changes<'_> {
 impl Attributes {
     fn new(mode: u32, owner: Ids, time: Option<i64>) -> Self {
         Self { mode: mode & 0o7777, owner, time: time.map(timespec), xattrs: Vec::new() }
+    }
+
+    /// A digest of a file of a context, which has no more than these and its content, given by
+    /// its SHA-256.
+    fn digest(&self, content: &[u8; 32]) -> String {
+        let (uid, gid) = self.owner;
+        let time = self.time.map(|time| (time.tv_sec, time.tv_nsec));
+        let mut sha = Sha256::new();
+        sha.update(content);
+        sha.update(format!("{:o} {uid} {gid} {time:?}", self.mode));
+        Digest::from_bytes(sha.finalize().into()).hex().to_owned()
     }
 
     /// Gives them to an open file or directory.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use koskit_llb::Patterns;
 use proptest::prelude::*;
 
+use super::earlier::Copied;
 use super::*;
 use crate::hashes::Hashes;
 
@@ -44,7 +45,13 @@ impl Dirs {
 
     fn changes<T>(&self, change: impl FnOnce(Changes<'_>) -> T) -> T {
         let root = Root::open(&self.to("")).unwrap();
-        change(Changes { root: &root, ownership: Ownership::Ignored, epoch: 0, warn: &|_| {} })
+        change(Changes {
+            root: &root,
+            ownership: Ownership::Ignored,
+            epoch: 0,
+            warn: &|_| {},
+            links: None,
+        })
     }
 
     fn copy_with(&self, source: &str, target: Target, filter: &Filter) -> Result<()> {
@@ -299,6 +306,76 @@ fn many_files_are_copied_side_by_side_and_one_that_changes_is_noticed() {
     let copied = copy("/not");
     let Err(FileError::Changed(at)) = copied else { panic!("{copied:?}") };
     assert!(at.ends_with("d3/f101"), "{at:?}");
+}
+
+/// Copies a context to a directory of its own as a step does that has done it before, or has not.
+fn copy_again(dirs: &Dirs, to: &str, earlier: Option<(&str, &Copied)>) -> Copied {
+    let to = dirs.0.path().join(to);
+    fs::create_dir_all(to.join("dst")).unwrap();
+    let earlier = earlier.map(|(name, copied)| (dirs.0.path().join(name), copied.clone()));
+    let links = Links::new(earlier);
+    let hashes = Arc::new(Hashes::load(dirs.0.path().join("hashes")));
+    let view = View::context(Root::open(&dirs.from("")).unwrap(), Patterns::default(), hashes);
+    let mut selection = view.select("*", FIND, &Filter::default()).unwrap();
+    selection.digest(&view).unwrap();
+    let root = Root::open(&to).unwrap();
+    let (ownership, links_of) = (Ownership::Ignored, Some(&links));
+    let changes = Changes { root: &root, ownership, epoch: 7, warn: &|_| {}, links: links_of };
+    changes.copy(&selection, &view, &self::to("/dst/")).unwrap();
+    links.make(&to).unwrap()
+}
+
+#[test]
+fn a_copy_that_is_done_again_links_what_has_not_changed() {
+    let dirs = Dirs::new();
+    dirs.write(&["from/a/same", "from/a/other", "from/a/mode", "from/b/same", "from/b/in/x"]);
+    // Where two sources have a file of one name, the later one wins.
+    dirs.write(&["from/a/two", "from/b/two"]);
+    fs::write(dirs.from("b/two"), "the later one").unwrap();
+    fs::hard_link(dirs.from("a/same"), dirs.from("a/named")).unwrap();
+    let copied = copy_again(&dirs, "one", None);
+    fs::write(dirs.from("a/other"), "changed").unwrap();
+    fs::set_permissions(dirs.from("a/mode"), fs::Permissions::from_mode(0o600)).unwrap();
+    // What was there in the first copy is there again, and in the way.
+    dirs.write(&["two/dst/other", "two/dst/in/x"]);
+    let again = copy_again(&dirs, "two", Some(("one", &copied)));
+
+    let at = |tree: &str, name: &str| dirs.0.path().join(tree).join("dst").join(name);
+    let stat = |tree, name| at(tree, name).symlink_metadata().unwrap();
+    let linked = |name| stat("one", name).ino() == stat("two", name).ino();
+    for (name, expected) in [
+        ("same", true),
+        ("two", true),
+        ("in/x", true),
+        ("other", false),
+        ("mode", false),
+        // It has another name in the context, and is written with that one.
+        ("named", false),
+    ] {
+        assert_eq!(linked(name), expected, "{name}");
+    }
+    let read = |tree, name| fs::read_to_string(at(tree, name)).unwrap();
+    assert_eq!(read("two", "two"), "the later one");
+    assert_eq!(read("two", "other"), "changed");
+    assert_eq!(read("one", "other"), "other");
+    assert_eq!((stat("two", "mode").mode() & 0o7777, stat("two", "in").mtime()), (0o600, 7));
+    // The list is that of a copy that had none to begin with.
+    assert_eq!(again, copy_again(&dirs, "three", None));
+    // An earlier copy that is gone, or is not what its list says, is as good as none.
+    fs::remove_dir_all(dirs.0.path().join("one")).unwrap();
+    assert_eq!(again, copy_again(&dirs, "four", Some(("one", &copied))));
+}
+
+#[test]
+fn a_directory_does_not_take_the_place_of_a_file_that_is_to_be_linked() {
+    let dirs = Dirs::new();
+    dirs.write(&["from/a/x"]);
+    let copied = copy_again(&dirs, "one", None);
+    dirs.write(&["from/b/x/y"]);
+    let failed = std::panic::catch_unwind(|| copy_again(&dirs, "two", Some(("one", &copied))));
+    let why = failed.unwrap_err();
+    let why = why.downcast_ref::<String>().unwrap();
+    assert!(why.contains("OverFile"), "{why}");
 }
 
 proptest! {

@@ -55,7 +55,7 @@ impl Changes<'_> {
         self.make_directories(to, 0o755, owner.unwrap_or((0, 0)), None)?;
         let to = self.root.resolve(to, true)?;
         let root = self.root.below(&to)?;
-        let inside = Changes { root: &root, ..*self };
+        let inside = Changes { root: &root, links: None, ..*self };
         let unpacked = inside.unpack_all(&mut reader, &to, owner).map_err(|e| e.into_file(name));
         drop(reader);
         // Whatever came of it, it is not what was asked for if it has changed.

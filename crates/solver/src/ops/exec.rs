@@ -212,8 +212,13 @@ impl Build<'_> {
             (snapshots.view(&self.snapshot(layers)?)?, snapshots.ownership());
         let view = files::View::image(Root::open(&mounted.path())?, ownership);
         let all = view.select("/", Find::all(), &Filter::default())?;
-        let changes =
-            Changes { root: &Root::open(to)?, ownership, epoch: self.options.epoch, warn: &|_| {} };
+        let changes = Changes {
+            root: &Root::open(to)?,
+            ownership,
+            epoch: self.options.epoch,
+            warn: &|_| {},
+            links: None,
+        };
         Ok(changes.copy(&all, &view, &Target::root())?)
     }
 

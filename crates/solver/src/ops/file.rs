@@ -10,10 +10,10 @@ use pb::user_opt::User;
 use super::{Build, Outcome};
 use crate::cache::KeyBuilder;
 use crate::files::{
-    Changes, FileError, Filter, Find, Ids, ModeChange, Ownership, Root, Selection, Target, View,
-    lookup,
+    Changes, FileError, Filter, Find, Ids, Links, ModeChange, Ownership, Root, Selection, Target,
+    View, lookup,
 };
-use crate::filesystem::{FileSystem, Layers};
+use crate::filesystem::{Context, FileSystem, Layers};
 use crate::snapshot;
 use crate::{Event, Problem};
 
@@ -140,10 +140,22 @@ impl Build<'_> {
             return Ok(Outcome { outputs: vec![made], cached: true });
         }
 
-        let active = self.solver.snapshots.prepare(&self.snapshot(&base)?)?;
+        let mut active = self.solver.snapshots.prepare(&self.snapshot(&base)?)?;
         let root = Root::open(&active.path())?;
         let warn = |text| (self.tell)(Event::Warning { vertex: index, text });
-        let changes = Changes { root: &root, ownership, epoch: self.options.epoch, warn: &warn };
+        let copied = op.copied_context(&inputs).filter(|_| !self.anew(vertex));
+        // The same step, whatever is in the context.
+        let last = copied.map(|context| {
+            self.key("last", vertex).with(context.path.as_os_str().as_encoded_bytes()).finish()
+        });
+        let links = last.as_ref().map(|last| self.links(last)).transpose()?;
+        let changes = Changes {
+            root: &root,
+            ownership,
+            epoch: self.options.epoch,
+            warn: &warn,
+            links: links.as_ref(),
+        };
         // Where users are looked up.
         let mut users = BTreeMap::new();
         for &index in whole.iter().filter(|&&index| Some(index) != op.base) {
@@ -157,9 +169,24 @@ impl Build<'_> {
             None => Ok(None),
         })?;
         drop(root);
+        if let Some(links) = links {
+            active.copies(links);
+        }
         let made = self.commit(active, vertex, &base, key.clone())?;
         remember()?;
+        if let Some(last) = last {
+            self.solver.aliases.put(&last, &key)?;
+        }
         Ok(Outcome { outputs: vec![made], cached: false })
+    }
+
+    /// What a step that copies a context need not write, as it did so before.
+    fn links(&self, last: &Digest) -> Result<Links, Problem> {
+        let earlier = match self.solver.aliases.get(last) {
+            Some(key) => self.solver.snapshots.get(&key)?,
+            None => None,
+        };
+        Ok(self.solver.snapshots.links(earlier.as_ref())?)
     }
 }
 
@@ -184,6 +211,23 @@ impl<'a> FileOp<'a> {
         whole.sort_unstable();
         whole.dedup();
         whole
+    }
+
+    /// The context that is copied, if that is all that is done, and nothing is unpacked or taken
+    /// away for it.
+    fn copied_context<'b>(&self, inputs: &'b [FileSystem]) -> Option<&'b Context> {
+        let [pb::FileAction { action: Some(Action::Copy(copy)), secondary_input, .. }] =
+            self.actions
+        else {
+            return None;
+        };
+        if copy.attempt_unpack_docker_compatibility || copy.always_replace_existing_dest_paths {
+            return None;
+        }
+        match inputs.get(usize::try_from(*secondary_input).ok()?)? {
+            FileSystem::Context(context) => Some(context),
+            FileSystem::Layers(_) => None,
+        }
     }
 
     /// Finds all files that are to be copied, and adds their digests to a key.

@@ -90,8 +90,13 @@ impl Build<'_> {
                 let directory = snapshots.temporary()?;
                 let root = Root::open(&directory.files())?;
                 let ownership = snapshots.ownership();
-                let changes =
-                    Changes { root: &root, ownership, epoch: self.options.epoch, warn: &|_| {} };
+                let changes = Changes {
+                    root: &root,
+                    ownership,
+                    epoch: self.options.epoch,
+                    warn: &|_| {},
+                    links: None,
+                };
                 if !changes.unpack(open()?, archive, Path::new("/"), None, Some(digest))? {
                     return Err(failed("it is neither a directory nor a tar archive".into()));
                 }

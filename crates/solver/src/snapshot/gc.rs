@@ -9,6 +9,7 @@
 //! By itself a build cleans up at most every ten minutes, with BuildKit's limits
 //! ([`Prune::automatic`]).
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
@@ -177,9 +178,9 @@ impl Snapshots {
     /// # Errors
     /// The cache or the store cannot be read.
     pub fn usage(&self, store: &Store) -> Result<Vec<Usage>, SnapshotError> {
-        let kept = self.measure()?;
+        let sizes = self.measure()?;
         let _lock = self.lock(FlockOperation::LockExclusive)?;
-        self.all(store, &kept)
+        self.all(store, &sizes)
     }
 
     /// Removes what is meant, and gives what that was, in the order of removal.
@@ -187,9 +188,9 @@ impl Snapshots {
     /// # Errors
     /// The cache or the store cannot be read.
     pub fn prune(&self, store: &Store, prune: &Prune) -> Result<Vec<Usage>, SnapshotError> {
-        let kept = self.measure()?;
+        let sizes = self.measure()?;
         let locked = self.lock(FlockOperation::LockExclusive)?;
-        let all = self.all(store, &kept)?;
+        let all = self.all(store, &sizes)?;
         let total: u64 = all.iter().filter(|usage| in_scope(prune, usage)).map(|u| u.size).sum();
         let free = statvfs(self.root.as_path()).map(|disk| disk.f_bavail * disk.f_frsize);
         let keep = prune.limits.keep(total, free.unwrap_or(u64::MAX));
@@ -236,41 +237,39 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Finds out all sizes, and gives those of what changes. It takes a while, so nobody shall
-    /// have to wait for it: `lock` is not held.
+    /// Finds out all sizes; those of layers by their directories. It takes a while, so nobody
+    /// shall have to wait for it: `lock` is not held.
+    ///
+    /// A file that several layers have counts for the one that was used last: what was not used
+    /// for longer is removed first, and that file stays then.
     fn measure(&self) -> Result<HashMap<PathBuf, u64>, SnapshotError> {
-        for name in self.names("layers")? {
-            self.size(&name);
-        }
         let mut sizes = HashMap::new();
+        let used = |name: &String| {
+            let record = self.layer(name).join("snapshot.json");
+            fs::metadata(record).and_then(|metadata| metadata.modified()).ok()
+        };
+        let mut layers = self.names("layers")?;
+        layers.sort_by_cached_key(|name| (Reverse(used(name)), name.clone()));
+        let mut seen = HashSet::new();
+        for name in layers {
+            let directory = self.layer(&name);
+            let size = layer_size(&directory, &mut seen);
+            sizes.insert(directory, size);
+        }
         for (directory, files) in [("mounts", "files"), ("git", "repo")] {
             for name in self.names(directory)? {
                 let path = self.kept_path(directory, &name).join(files);
-                let size = on_disk(&path);
+                let (size, _) = on_disk(&path, &mut HashSet::new());
                 sizes.insert(path, size);
             }
         }
         Ok(sizes)
     }
 
-    /// Bytes of a layer on the disk. It does not change, so it is noted.
-    fn size(&self, name: &str) -> u64 {
-        let directory = self.layer(name);
-        let note = directory.join("size");
-        if let Some(size) = fs::read_to_string(&note).ok().and_then(|text| text.parse().ok()) {
-            return size;
-        }
-        let size = on_disk(&directory.join("files"));
-        // Half of a number would be a wrong one.
-        let half = directory.join(format!("size.{}", std::process::id()));
-        let _ = fs::write(&half, size.to_string()).and_then(|()| fs::rename(&half, &note));
-        size
-    }
-
     fn all(
         &self,
         store: &Store,
-        kept: &HashMap<PathBuf, u64>,
+        sizes: &HashMap<PathBuf, u64>,
     ) -> Result<Vec<Usage>, SnapshotError> {
         let leases = self.root.join("leases");
         let leased = Lease::all(&leases).map_err(failed("read", &leases))?;
@@ -281,7 +280,7 @@ impl Snapshots {
             let path = self.layer(&name).join("snapshot.json");
             let used = fs::metadata(&path).and_then(|metadata| metadata.modified());
             all.push(Usage {
-                size: self.size(&name),
+                size: sizes.get(&self.layer(&name)).copied().unwrap_or(0),
                 kind: Kind::Regular,
                 description: record.description,
                 created: record.created,
@@ -294,10 +293,10 @@ impl Snapshots {
         }
         spread(&mut all);
         for name in self.names("mounts")? {
-            all.push(self.kept_usage(Kind::CacheMount, name, kept));
+            all.push(self.kept_usage(Kind::CacheMount, name, sizes));
         }
         for name in self.names("git")? {
-            all.push(self.kept_usage(Kind::GitRepository, name, kept));
+            all.push(self.kept_usage(Kind::GitRepository, name, sizes));
         }
         all.sort_by(|a, b| b.last_used.cmp(&a.last_used).then(a.id.cmp(&b.id)));
         Ok(all)
@@ -442,10 +441,28 @@ fn victims(all: Vec<Usage>, prune: &Prune, total: u64, keep: u64) -> Vec<Usage> 
     }
 }
 
-/// Bytes that a directory takes; a file with several names in it counts once.
-fn on_disk(directory: &Path) -> u64 {
+/// Bytes that a layer takes, without the files that were seen in others. It does not change, so
+/// it is noted, unless others have files of it.
+fn layer_size(directory: &Path, seen: &mut HashSet<(u64, u64)>) -> u64 {
+    let note = directory.join("size");
+    if let Some(size) = fs::read_to_string(&note).ok().and_then(|text| text.parse().ok()) {
+        return size;
+    }
+    let (size, alone) = on_disk(&directory.join("files"), seen);
+    if alone {
+        // Half of a number would be a wrong one.
+        let half = directory.join(format!("size.{}", std::process::id()));
+        let _ = fs::write(&half, size.to_string()).and_then(|()| fs::rename(&half, &note));
+    }
+    size
+}
+
+/// Bytes that a directory takes, and whether all names of its files are in it. A file that was
+/// seen before counts no more.
+fn on_disk(directory: &Path, seen: &mut HashSet<(u64, u64)>) -> (u64, bool) {
     let mut size = 0;
-    let mut seen = HashSet::new();
+    // For each file with several names, how many of them are elsewhere as far as is known.
+    let mut elsewhere: HashMap<(u64, u64), u64> = HashMap::new();
     let mut open = vec![directory.to_owned()];
     while let Some(path) = open.pop() {
         let Ok(entries) = fs::read_dir(&path) else { continue };
@@ -453,13 +470,17 @@ fn on_disk(directory: &Path) -> u64 {
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_dir() {
                 open.push(entry.path());
-            } else if metadata.nlink() > 1 && !seen.insert((metadata.dev(), metadata.ino())) {
-                continue;
+            } else if metadata.nlink() > 1 {
+                let file = (metadata.dev(), metadata.ino());
+                *elsewhere.entry(file).or_insert(metadata.nlink()) -= 1;
+                if !seen.insert(file) {
+                    continue;
+                }
             }
             size += metadata.blocks() * 512;
         }
     }
-    size
+    (size, elsewhere.values().all(|&names| names == 0))
 }
 
 #[cfg(test)]

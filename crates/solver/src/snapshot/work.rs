@@ -13,6 +13,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use super::record::{Record, layer_name, seconds, write_json};
 use super::trust::Moment;
 use super::{Snapshot, SnapshotError, Snapshots, failed};
+use crate::files::Links;
 use crate::overlay::{Overlay, detach};
 
 /// A file system that is being made of a snapshot: mounted, and writable. Without
@@ -45,6 +46,8 @@ pub(super) struct Work {
     /// What makes it, for people.
     pub description: String,
     mounted: bool,
+    /// What a copy has made.
+    copies: Option<Links>,
     pub(super) _lock: File,
 }
 
@@ -69,7 +72,14 @@ impl Snapshots {
             flock(&file, FlockOperation::LockExclusive)
                 .map_err(|e| failed("lock", &lock)(e.into()))?;
             let (snapshots, description) = (self.clone(), String::new());
-            return Ok(Work { snapshots, name, description, mounted: false, _lock: file });
+            return Ok(Work {
+                snapshots,
+                name,
+                description,
+                mounted: false,
+                copies: None,
+                _lock: file,
+            });
         }
     }
 
@@ -136,6 +146,12 @@ impl Active {
     /// Says what makes it, for people.
     pub fn describe(&mut self, description: String) {
         self.work.description = description;
+    }
+
+    /// Takes what a copy has made: what it has left to be linked gets its names when this becomes
+    /// a snapshot.
+    pub(crate) fn copies(&mut self, links: Links) {
+        self.work.copies = Some(links);
     }
 
     /// Makes it a snapshot with a key, and unmounts it. If there is one with this key already,
@@ -211,6 +227,9 @@ impl Work {
             if path.exists() {
                 fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
             }
+        }
+        if let Some(links) = self.copies.take() {
+            self.snapshots.link(links, &directory)?;
         }
         let record = Record {
             key: key.to_string(),

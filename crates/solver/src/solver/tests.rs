@@ -15,6 +15,7 @@ use koskit_llb::{Graph, Platform, Reference, pb};
 
 use super::*;
 use crate::exec::ExecError;
+use crate::snapshot::Usage;
 use crate::testing::inside;
 use crate::{Problem, Stream};
 
@@ -579,6 +580,58 @@ fn stages_that_do_not_need_each_other_run_at_once() {
         let solved = solve().unwrap_or_else(|e| panic!("{}", chain(&e)));
         assert_eq!(solved.layers.len(), 1);
         assert_eq!(solve().unwrap(), solved);
+    });
+}
+
+#[test]
+fn what_has_not_changed_in_a_context_is_not_written_again() {
+    inside(|_, dir| {
+        let mut world = World::new(dir);
+        add_base(&world, dir);
+        for name in ["a/one", "a/two", "b/three", "b/in/four"] {
+            world.write(name, &name.repeat(10_000));
+        }
+        // Two of them are there already, and their directory has a time.
+        let text = "FROM base\nRUN mkdir -p /src/b/in && echo 1 >/src/b/three\nCOPY . /src\n\
+                    RUN cat /src/a/* /src/b/in/* >/all\n";
+        let first = world.build(text);
+        world.write("a/two", "another");
+        fs::remove_file(world.context.join("b/three")).unwrap();
+        world.write("b/five", "5");
+        let second = world.build(text);
+        let all = world.solver.snapshots.usage(&world.store).unwrap();
+        let copies: Vec<_> =
+            all.iter().filter(|usage| usage.description.contains("COPY")).collect();
+        let file = |usage: &Usage, name: &str| {
+            world
+                .solver
+                .snapshots
+                .path()
+                .join("layers")
+                .join(&usage.id)
+                .join("files/src")
+                .join(name)
+        };
+        let [new, old] = copies[..] else { panic!("{copies:?}") };
+        let (new, old) = match file(new, "b/five").exists() {
+            true => (new, old),
+            false => (old, new),
+        };
+        let inode = |usage, name| {
+            std::os::unix::fs::MetadataExt::ino(&fs::metadata(file(usage, name)).unwrap())
+        };
+        for (name, linked) in [("a/one", true), ("b/in/four", true), ("a/two", false)] {
+            assert_eq!(inode(new, name) == inode(old, name), linked, "{name}");
+        }
+        // Together they take no more than there is.
+        let sizes = new.size + old.size;
+        assert!(sizes < 350_000, "{sizes}");
+
+        // It is what it would have been without.
+        world.options.no_cache = true;
+        let alone = world.build(text);
+        assert_eq!(second.solved.layers, alone.solved.layers);
+        assert_ne!(second.solved.layers, first.solved.layers);
     });
 }
 

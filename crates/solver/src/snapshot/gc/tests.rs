@@ -96,6 +96,52 @@ fn no_more_goes_than_the_limits_ask_for() {
 }
 
 #[test]
+fn what_several_layers_have_counts_for_the_last_one_that_goes() {
+    inside(|_, dir| {
+        let (store, snapshots) = three(dir);
+        snapshots.usage(&store).unwrap();
+        // `d` has the file of `a`, which was measured before, and one of its own.
+        let mut active = snapshots.prepare(&Snapshot::scratch()).unwrap();
+        fs::write(active.path().join("own"), vec![1; 20_000]).unwrap();
+        let a = snapshots.get(&key("a")).unwrap();
+        let of_a = snapshots.layer(&layer_name(&key("a"))).join("copied.json");
+        fs::write(of_a, r#"{"a": "digest"}"#).unwrap();
+        let links = snapshots.links(a.as_ref()).unwrap();
+        let file = Path::new("a");
+        assert!(links.has(file, "digest") && !links.has(file, "other"));
+        fs::write(active.path().join("a"), "").unwrap();
+        links.add(file);
+        active.copies(links);
+        active.commit(&key("d")).unwrap();
+        drop(snapshots);
+        let snapshots = Snapshots::open(&dir.join("cache")).unwrap();
+        age(&snapshots, "a", 30);
+        age(&snapshots, "b", 30);
+        let size = |name: &str| {
+            let all = snapshots.usage(&store).unwrap();
+            all.iter().find(|usage| usage.id == layer_name(&key(name))).map(|usage| usage.size)
+        };
+        let around = |size: Option<u64>, bytes: u64| {
+            size.is_some_and(|size| (bytes..bytes + 10_000).contains(&size))
+        };
+        assert!(
+            around(size("d"), 120_000) && around(size("a"), 0),
+            "{:?} {:?}",
+            size("d"),
+            size("a")
+        );
+        // Whoever was used last has it; and who is left has it alone.
+        age(&snapshots, "d", 40);
+        assert!(around(size("d"), 20_000) && around(size("a"), 100_000));
+        let oldest =
+            Filter { unused_for: Some(Duration::from_secs(35 * 86400)), ..Filter::default() };
+        let prune = Prune { filter: oldest, ..Prune::default() };
+        assert_eq!(snapshots.prune(&store, &prune).unwrap().len(), 1);
+        assert!(size("d").is_none() && around(size("a"), 100_000));
+    });
+}
+
+#[test]
 fn layers_of_images_stay_unless_all_are_meant() {
     inside(|_, dir| {
         let (store, snapshots) = three(dir);
