@@ -223,3 +223,16 @@ fn a_system_call_costs_few_hundred_instructions() {
         assert!(cost(call) <= most, "{call} costs {} instructions\n{ran}", cost(call));
     }
 }
+
+#[test]
+fn a_container_that_takes_all_it_can_is_told_so_and_nobody_else_notices() {
+    let hog = container("hog", &[], &[("spec.threads", "8"), ("spec.ut_large_page", "2")]);
+    let above = [("spec.priority", "185")];
+    let beats = container("heartbeat", &[], &above);
+    let options = koskit_machine::Options { icount: true, ..Default::default() };
+    let ran = koskit_tests::boot(&[hog, beats], &options).unwrap();
+    assert_eq!(ran.ended.before, ran.ended.after, "{ran}");
+    assert_eq!(ran.stdout[&2], "50 beats, 0 lost\n", "{ran}");
+    let said = "7 threads more: EAGAIN\nall memory, more than 400 pages (1): ENOMEM\n";
+    assert_eq!((ran.output(), ran.ended.status), (said, 0), "{ran}");
+}

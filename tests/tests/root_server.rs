@@ -135,6 +135,29 @@ fn a_contract_that_does_not_hold_what_it_needs_is_refused() {
 }
 
 #[test]
+fn a_device_is_for_one_container_at_a_time_and_its_interrupt_comes_there() {
+    let rtc = |number: u32| container("rtc", "word", |contract| contract.devices = number);
+    let ran = boot(&[rtc(1), rtc(1), rtc(0)]);
+    order(
+        &ran,
+        &[
+            "started container=1",
+            "refused container=2 reason=devices: it asks for rtc, which container 1 has",
+            "exited container=1 status=0",
+        ],
+    );
+    let nothing = "faulted container=3 what=it read address 0x7fc0270000, where nothing is mapped";
+    order(&ran, &[nothing]);
+}
+
+#[test]
+fn a_budget_that_the_kernel_does_not_have_is_refused() {
+    let ran = boot(&[container("status", "word", |contract| contract.cpu = 250)]);
+    let why = "refused container=1 reason=cpu: it asks for 250 thousandths of a processor, but";
+    order(&ran, &[why]);
+}
+
+#[test]
 fn a_program_that_is_none_is_refused_by_the_root_server_too() {
     let mut text = simple("status");
     text.program = b"#!/bin/sh\necho hello\n".to_vec();

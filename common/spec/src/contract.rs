@@ -27,10 +27,21 @@ pub struct Contract {
     pub priority: u8,
     /// seL4 maximum controlled priority.
     pub max_priority: u8,
+    /// Most threads of its program at a time; 0 where only memory bounds them.
+    pub threads: u32,
+    /// Devices that it has: bit n is [`crate::board::DEVICES`]'s number n.
+    pub devices: u32,
+    /// Thousandths of a processor that it may use; 0 where only its priority bounds that.
+    pub cpu: u32,
 }
 
 /// Highest priority that a container may have: the root server itself runs above it.
 pub const PRIORITY_MAX: u8 = 254;
+
+/// Most threads that a contract can state.
+pub const THREADS_MAX: u32 = 4096;
+/// All of a processor.
+pub const CPU_MAX: u32 = 1000;
 
 /// Why a contract is refused before anything is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +107,9 @@ impl Contract {
             ut_4k_pages: 16,
             priority: 180,
             max_priority: 190,
+            threads: 0,
+            devices: 0,
+            cpu: 0,
         }
     }
 
@@ -111,7 +125,7 @@ impl Contract {
     /// [`ContractError::Range`] with the first number that is out of range.
     pub fn check(&self) -> Result<(), ContractError> {
         let handed = self.ut_large_page as u64 + self.ut_4k_pages as u64;
-        let slots = layout::slot::UNTYPED + handed;
+        let slots = layout::slot::UNTYPED + handed + self.devices.count_ones() as u64;
         let heap_max = (layout::MMAP_BASE - layout::PIE_BASE) / layout::PAGE / 2;
         let range = |what, asked: u64, min, max| {
             if (min..=max).contains(&asked) {
@@ -124,9 +138,12 @@ impl Contract {
         range("cnode_bits", self.cnode_bits as u64, 4, 16)?;
         range("heap_pages", self.heap_pages as u64, 0, heap_max)?;
         range("stack_pages", self.stack_pages as u64, 1, layout::STACK_PAGES_MAX)?;
-        range("number of handed untypeds", slots, 0, 1u64 << self.cnode_bits)?;
+        range("number of handed capabilities", slots, 0, 1u64 << self.cnode_bits)?;
         range("max_priority", self.max_priority as u64, 0, PRIORITY_MAX as u64)?;
-        range("priority", self.priority as u64, 0, self.max_priority as u64)
+        range("priority", self.priority as u64, 0, self.max_priority as u64)?;
+        range("threads", self.threads as u64, 0, THREADS_MAX as u64)?;
+        range("devices", self.devices as u64, 0, (1 << crate::board::DEVICES.len()) - 1)?;
+        range("cpu", self.cpu as u64, 0, CPU_MAX as u64)
     }
 
     /// The encoding.
@@ -142,6 +159,9 @@ impl Contract {
             self.ut_large_page,
             self.ut_4k_pages,
             self.priority as u32 | (self.max_priority as u32) << 8,
+            self.threads,
+            self.devices,
+            self.cpu,
         ];
         for (chunk, word) in out[72..].chunks_exact_mut(4).zip(words) {
             chunk.copy_from_slice(&word.to_le_bytes());
@@ -171,6 +191,9 @@ impl Contract {
             let priorities = u32_at(from, 96)?;
             contract.priority = priorities as u8;
             contract.max_priority = (priorities >> 8) as u8;
+            contract.threads = u32_at(from, 100)?;
+            contract.devices = u32_at(from, 104)?;
+            contract.cpu = u32_at(from, 108)?;
             Some(contract)
         };
         let contract = read().ok_or(ContractError::Format)?;
@@ -264,7 +287,9 @@ mod tests {
 
     #[test]
     fn a_contract_survives_its_encoding() {
-        let contract = Contract { untyped_bits: 20, ..Contract::new("hello") };
+        let (threads, devices, cpu) = (3, 1, 500);
+        let own = Contract::new("hello");
+        let contract = Contract { untyped_bits: 20, threads, devices, cpu, ..own };
         assert_eq!(Contract::from_bytes(&contract.to_bytes()), Ok(contract));
         assert_eq!(contract.name(), "hello");
     }

@@ -40,6 +40,12 @@ pub struct Info {
     pub priority: u8,
     /// See `priority`.
     pub max_priority: u8,
+    /// Most threads of the program at a time; 0 where only memory bounds them.
+    pub threads: u32,
+    /// Its devices, as in [`crate::contract::Contract::devices`].
+    pub devices: u32,
+    /// Physical address of the memory of its device that has some.
+    pub dma: u64,
     /// Seed of the container's random numbers; no two containers get the same.
     pub seed: [u64; 4],
 }
@@ -73,6 +79,8 @@ impl Info {
             self.seed[2],
             self.seed[3],
             self.priority as u64 | (self.max_priority as u64) << 8,
+            self.threads as u64 | (self.devices as u64) << 32,
+            self.dma,
         ];
         for (chunk, word) in out.chunks_exact_mut(8).zip(words) {
             chunk.copy_from_slice(&word.to_le_bytes());
@@ -104,6 +112,9 @@ impl Info {
             seed: [u64_at(from, 104)?, u64_at(from, 112)?, u64_at(from, 120)?, u64_at(from, 128)?],
             priority: u64_at(from, 136)? as u8,
             max_priority: (u64_at(from, 136)? >> 8) as u8,
+            threads: u32_at(from, 144)?,
+            devices: u32_at(from, 148)?,
+            dma: u64_at(from, 152)?,
         })
     }
 }
@@ -138,7 +149,7 @@ mod tests {
     #[test]
     fn info_survives_its_encoding() {
         let info =
-            Info { entry: 7, phnum: 9, seed: [1, 2, 3, 4], max_priority: 8, ..Info::default() };
+            Info { entry: 7, phnum: 9, seed: [1, 2, 3, 4], max_priority: 8, dma: 5, ..Info::default() };
         assert_eq!(Info::from_bytes(&info.to_bytes()), Some(info));
         assert_eq!(Info::from_bytes(&[0; Info::SIZE]), None);
     }

@@ -21,3 +21,10 @@ pub const PRIORITY: &str = "com.koskit.app.spec.priority";
 pub const MAX_PRIORITY: &str = "com.koskit.app.spec.max_priority";
 /// Protocols that the container may publish, separated by commas.
 pub const PUBLISHES: &str = "com.koskit.app.spec.publishes";
+/// Most threads of the program at a time, the first included; 0 is as many as there is memory for.
+pub const THREADS: &str = "com.koskit.app.spec.threads";
+/// Names of devices ([`crate::board`]) that the container drives, separated by commas.
+pub const DEVICES: &str = "com.koskit.app.spec.devices";
+/// Thousandths of a processor that the container may use; 0 is all that its priority gets. It needs
+/// a kernel that has budgets (MCS).
+pub const CPU: &str = "com.koskit.app.spec.cpu";

@@ -11,6 +11,7 @@
 //! 0x7f_c000_0000  KOS_BASE: libkos text, read-only data, data (up to 2 MiB)
 //!      +0020_0000   INFO_BASE: Info and process block, read-only (up to 64 KiB)
 //!      +0024_0000   first thread: its Block (one page), IPC buffer (one page), libkos stack
+//!      +0027_0000   registers and memory of devices, where the contract has any ([`crate::board`])
 //!      +0030_0000   libkos's heap, made from the handed untypeds
 //!      +0fff_0000   STACK_TOP: the program's first stack, growing down
 //!      +1000_0000   INITRD_BASE: the initrd, read-only (up to 512 MiB)
@@ -71,9 +72,10 @@ pub mod slot {
     pub const FAULT: u64 = 5;
     /// The frame of its first IPC buffer, for its other threads to have it too.
     pub const BUFFER: u64 = 6;
-    /// Notification that is signalled when the time of [`crate::info::request::TIMER`] has come.
+    /// Notification that is signalled when the time of [`crate::info::request::TIMER`] has come, or
+    /// a device has an interrupt.
     pub const TIMER: u64 = 7;
-    /// First of the handed untypeds: the large ones, then the 4 KiB ones. After them all
-    /// slots are free.
+    /// First of the handed untypeds: the large ones, then the 4 KiB ones, then the interrupts of
+    /// its devices. After them all slots are free.
     pub const UNTYPED: u64 = 8;
 }

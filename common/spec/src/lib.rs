@@ -11,6 +11,7 @@
 //! | [`layout`] | the address space and the CSpace of a container |
 //! | [`info`] | what the root server tells libkos at its start, and what libkos may ask |
 //! | [`gate`] | how a rewritten `svc #0` reaches libkos |
+//! | [`board`] | the devices that a container can have |
 //! | [`archive`] | how kernel, root server, libkos and bundles lie in memory at boot |
 //!
 //! All integers in memory and in files are little-endian. Everything here parses bytes of
@@ -24,6 +25,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod archive;
+pub mod board;
 pub mod contract;
 pub mod elf;
 pub mod gate;

@@ -5,6 +5,7 @@
 //! Sizes are those of seL4 on AArch64 with EL2 (5.0.0 with our port; 16.0.0 is the same but
 //! for a VSpace of 8 KiB, which is what is counted).
 
+use crate::board;
 use crate::contract::{Contract, ContractError};
 use crate::elf::Elf;
 use crate::layout::{self, LARGE_PAGE, PAGE};
@@ -82,8 +83,10 @@ impl Plan {
         let tables = tables.count;
 
         let handed = contract.ut_large_page as u64 + contract.ut_4k_pages as u64;
+        // Those of devices lie where page tables are anyway.
+        let devices: u64 = board::devices(contract.devices).map(|(_, d)| 1 + d.dma_pages).sum();
         // Slot 0 stays empty; VSpace, TCB and the container's CNode need one each.
-        let kept = 4 + frames + shared_frames + tables + handed;
+        let kept = 4 + frames + shared_frames + tables + handed + devices;
         let keep_bits = kept.next_power_of_two().trailing_zeros();
         let bytes = (contract.ut_large_page as u64) * LARGE_PAGE
             + (1u64 << (keep_bits + SLOT_BITS))

@@ -128,6 +128,29 @@ pub enum Event<'a> {
         /// Bytes that it has read from its standard input.
         read: u64,
     },
+    /// A part of the answer to [`crate::Request::Caps`]: a capability that a container holds.
+    Cap {
+        /// The request's tag.
+        tag: u32,
+        /// Its slot.
+        slot: u32,
+        /// What it names: `untyped`, `cnode`, `tcb`, `vspace`, `table`, `frame`, `interrupt`,
+        /// `signal` (an endpoint or a notification) or `other`.
+        object: &'a str,
+        /// log2 of the bytes of a frame or table; 0 where that is not known.
+        bits: u32,
+        /// Of an untyped, the bytes that are free; of a frame, its physical address.
+        value: u64,
+    },
+    /// The end of the answer to [`crate::Request::Caps`].
+    Caps {
+        /// The request's tag.
+        tag: u32,
+        /// The first slot that was not looked at, or 0 where that were all.
+        next: u32,
+        /// The badge of the container's messages.
+        badge: u32,
+    },
     /// The last container of a machine that was booted with containers has ended; nothing happens
     /// on this machine any more.
     End {
@@ -183,6 +206,12 @@ impl fmt::Display for Event<'_> {
                 f,
                 "stats tag={tag} memory={memory} requests={requests} written={written} read={read}"
             ),
+            Self::Cap { tag, slot, object, bits, value } => {
+                write!(f, "cap tag={tag} slot={slot} object={object} bits={bits} value={value}")
+            }
+            Self::Caps { tag, next, badge } => {
+                write!(f, "caps tag={tag} next={next} badge={badge}")
+            }
             Self::End { status, before, after } => {
                 write!(f, "end status={status} before={before} after={after}")
             }
@@ -258,6 +287,18 @@ impl<'a> Event<'a> {
                 written: number(&mut rest, "written")?,
                 read: number(&mut rest, "read")?,
             },
+            "cap" => Self::Cap {
+                tag: number(&mut rest, "tag")?,
+                slot: number(&mut rest, "slot")?,
+                object: word(&mut rest, "object")?,
+                bits: number(&mut rest, "bits")?,
+                value: number(&mut rest, "value")?,
+            },
+            "caps" => Self::Caps {
+                tag: number(&mut rest, "tag")?,
+                next: number(&mut rest, "next")?,
+                badge: number(&mut rest, "badge")?,
+            },
             "end" => Self::End {
                 status: number(&mut rest, "status")?,
                 before: number(&mut rest, "before")?,
@@ -273,11 +314,15 @@ fn value<'a>(rest: &&'a str, key: &str) -> Option<&'a str> {
     rest.strip_prefix(key)?.strip_prefix('=')
 }
 
-fn number<T: core::str::FromStr>(rest: &mut &str, key: &str) -> Option<T> {
+fn word<'a>(rest: &mut &'a str, key: &str) -> Option<&'a str> {
     let from = value(rest, key)?;
-    let (number, after) = from.split_once(' ').unwrap_or((from, ""));
+    let (word, after) = from.split_once(' ').unwrap_or((from, ""));
     *rest = after;
-    number.parse().ok()
+    Some(word)
+}
+
+fn number<T: core::str::FromStr>(rest: &mut &str, key: &str) -> Option<T> {
+    word(rest, key)?.parse().ok()
 }
 
 fn text<'a>(rest: &mut &'a str, key: &str) -> Option<&'a str> {
@@ -309,6 +354,8 @@ mod tests {
             Event::Memory { tag: 2, total: 3, free: 2, largest: 1 },
             Event::Running { tag: 4, container: 5 },
             Event::Stats { tag: 4, memory: 1 << 20, requests: 3, written: 2, read: 1 },
+            Event::Cap { tag: 5, slot: 9, object: "frame", bits: 12, value: 1 << 30 },
+            Event::Caps { tag: 5, next: 256, badge: 2 },
             Event::End { status: 1, before: 10, after: 10 },
         ];
         for event in all {

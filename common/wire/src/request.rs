@@ -89,6 +89,14 @@ pub enum Request<'a> {
         /// Its number.
         container: u32,
     },
+    /// What is in the slots of a container's CNode: an [`crate::Event::Cap`] for each that is not
+    /// empty, then [`crate::Event::Caps`].
+    Caps {
+        /// Its number.
+        container: u32,
+        /// The first slot to look at.
+        first: u32,
+    },
     /// Which containers there are: an [`crate::Event::Running`] each, then
     /// [`crate::Event::Done`].
     List,
@@ -112,6 +120,7 @@ impl<'a> Request<'a> {
             Self::Kill { container } => send(&[b"k", &number(container)]),
             Self::Input { container, bytes } => send(&[b"i", &number(container), bytes]),
             Self::Stats { container } => send(&[b"s", &number(container)]),
+            Self::Caps { container, first } => send(&[b"a", &number(container), &number(first)]),
             Self::List => send(&[b"l"]),
             Self::Memory => send(&[b"m"]),
         }
@@ -145,6 +154,7 @@ impl<'a> Request<'a> {
                 Self::Input { container, bytes: core::mem::take(&mut rest) }
             }
             b's' => Self::Stats { container: number(&mut rest)? },
+            b'a' => Self::Caps { container: number(&mut rest)?, first: number(&mut rest)? },
             b'l' => Self::List,
             b'm' => Self::Memory,
             _ => return None,
@@ -192,6 +202,7 @@ mod tests {
             Request::Input { container, bytes: b"typed\n" },
             Request::Input { container, bytes: b"" },
             Request::Stats { container },
+            Request::Caps { container, first: 256 },
             Request::List,
             Request::Memory,
         ];

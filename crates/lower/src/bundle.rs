@@ -84,6 +84,11 @@ impl Bundle {
                 "ut_4k_pages": contract.ut_4k_pages,
                 "priority": contract.priority,
                 "max_priority": contract.max_priority,
+                "threads": contract.threads,
+                "cpu": contract.cpu,
+                "devices": koskit_spec::board::devices(contract.devices)
+                    .map(|(_, device)| device.name)
+                    .collect::<Vec<_>>(),
                 "publishes": self.publishes,
             },
             "Env": self.env,

@@ -11,6 +11,8 @@
 //! | ut_4k_pages | 16 |
 //! | priority | 180, but at most the stated max_priority |
 //! | max_priority | 190, but at least the stated priority |
+//! | threads, cpu | no bound beyond memory and priority |
+//! | devices | none |
 //! | CNode | a slot for each untyped and for each page that can be made of them |
 //! | Untyped | the smallest power of two that holds all objects ([`koskit_spec::plan`]) |
 
@@ -18,7 +20,10 @@ use crate::process::Words;
 use crate::{LowerError, Options, Source};
 use koskit_image::oci::ImageConfiguration;
 use koskit_image::{NodeKind, Tree};
-use koskit_spec::contract::{Contract, ContractError, NAME_MAX, PRIORITY_MAX};
+use koskit_spec::board::{self, DEVICES as BOARD};
+use koskit_spec::contract::{
+    CPU_MAX, Contract, ContractError, NAME_MAX, PRIORITY_MAX, THREADS_MAX,
+};
 use koskit_spec::elf::{self, stack_size};
 use koskit_spec::label;
 use koskit_spec::layout::{LARGE_PAGE, PAGE, STACK_PAGES_MAX, slot};
@@ -35,17 +40,22 @@ pub(crate) const SPEC_PREFIX: &str = "com.koskit.app.spec.";
 /// Labels that are no keys of the file.
 const LABELS: [&str; 3] = [label::NAME, label::BINARY, label::SPEC];
 /// The numbers, and the largest value that each can have.
-const NUMBERS: [(&str, u64); 6] = [
+const NUMBERS: [(&str, u64); 8] = [
     ("heap_pages", u32::MAX as u64),
     ("stack_pages", STACK_PAGES_MAX),
     ("ut_large_page", HANDED_MAX),
     ("ut_4k_pages", 1 << 16),
     ("priority", PRIORITY_MAX as u64),
     ("max_priority", PRIORITY_MAX as u64),
+    ("threads", THREADS_MAX as u64),
+    ("cpu", CPU_MAX as u64),
 ];
 /// Most untypeds of one size.
 const HANDED_MAX: u64 = 1 << 16;
 const PUBLISHES: &str = "publishes";
+const DEVICES: &str = "devices";
+/// Those that are lists.
+const LISTS: [&str; 2] = [PUBLISHES, DEVICES];
 /// Largest contract file that is read.
 const FILE_MAX: usize = 64 << 10;
 /// Most protocols, and most bytes of the name of one.
@@ -58,6 +68,8 @@ pub(crate) struct Stated {
     /// Path of the program.
     pub binary: Option<String>,
     pub publishes: Vec<String>,
+    /// Bits of devices.
+    devices: u32,
     numbers: BTreeMap<&'static str, (u64, Source)>,
 }
 
@@ -126,7 +138,7 @@ impl Stated {
             let text = match value {
                 _ if !is_key(&key) => return Err(unknown(from)),
                 Value::String(text) => text,
-                Value::Array(items) if key == PUBLISHES => {
+                Value::Array(items) if LISTS.contains(&key.as_str()) => {
                     let names = items.iter().map(|v| v.as_str().map_or(v.to_string(), Into::into));
                     names.collect::<Vec<String>>().join(",")
                 }
@@ -140,6 +152,10 @@ impl Stated {
     fn state(&mut self, key: &str, from: Source, text: &str) -> Result<(), LowerError> {
         if key == PUBLISHES {
             self.publishes = protocols(from, text)?;
+            return Ok(());
+        }
+        if key == DEVICES {
+            self.devices = devices(from, text)?;
             return Ok(());
         }
         let known = NUMBERS.iter().find(|(name, _)| *name == key);
@@ -182,10 +198,15 @@ impl Stated {
         contract.priority =
             priority.unwrap_or_else(|| u64::from(contract.priority).min(max_priority)) as u8;
 
+        contract.threads = or("threads", contract.threads);
+        contract.cpu = or("cpu", contract.cpu);
+        contract.devices = self.devices;
+
         let (large, small) = (u64::from(contract.ut_large_page), u64::from(contract.ut_4k_pages));
         // More than 2^16 slots there cannot be; who has that many large pages will not make
         // small ones of all of them.
-        let slots = slot::UNTYPED + large + small + large * (LARGE_PAGE / PAGE) + small;
+        let devices = u64::from(contract.devices.count_ones());
+        let slots = slot::UNTYPED + large + small + devices + large * (LARGE_PAGE / PAGE) + small;
         contract.cnode_bits = slots.next_power_of_two().trailing_zeros().clamp(6, 16);
         // The untyped is not known yet; any value in range serves for checking the others.
         contract.untyped_bits = 21;
@@ -278,8 +299,19 @@ fn protocols(from: Source, text: &str) -> Result<Vec<String>, LowerError> {
     Ok(names)
 }
 
+fn devices(from: Source, text: &str) -> Result<u32, LowerError> {
+    let mut bits = 0;
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        bits |= board::bit(name).ok_or_else(|| {
+            let known: Vec<&str> = BOARD.iter().map(|device| device.name).collect();
+            value(from.clone(), text, format!("devices of the board: {}", known.join(", ")))
+        })?;
+    }
+    Ok(bits)
+}
+
 fn is_key(key: &str) -> bool {
-    key == PUBLISHES || NUMBERS.iter().any(|(name, _)| *name == key)
+    LISTS.contains(&key) || NUMBERS.iter().any(|(name, _)| *name == key)
 }
 
 fn is_name(name: &str) -> bool {
@@ -308,7 +340,7 @@ fn value(from: Source, text: &str, allowed: String) -> LowerError {
 }
 
 fn unknown(from: Source) -> LowerError {
-    let keys = NUMBERS.iter().map(|(name, _)| *name).chain([PUBLISHES]);
+    let keys = NUMBERS.iter().map(|(name, _)| *name).chain(LISTS);
     let known: Vec<String> = match &from {
         Source::File { .. } => keys.map(Into::into).collect(),
         Source::Label(_) => {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`ipc`] | messages: the IPC buffer, and the system calls that send and receive |
 //! | [`object`] | capabilities by the kind of object, and their invocations |
+//! | [`named`] | what kind of object a capability names
 //! | [`bootinfo`] | what the kernel tells the first thread |
 //! | [`fault`] | messages that the kernel sends about a thread that faulted |
 //! | `v5` | how seL4 5.0.0 with our port encodes all this; another kernel is another module |
@@ -18,6 +19,7 @@
 pub mod bootinfo;
 pub mod fault;
 pub mod ipc;
+pub mod named;
 pub mod object;
 
 mod error;
@@ -30,6 +32,7 @@ pub use bootinfo::BootInfo;
 pub use error::{Error, Result};
 pub use fault::Fault;
 pub use ipc::{Ipc, MessageInfo};
+pub use named::Named;
 pub use object::{
     AsidControl, AsidPool, Attributes, CNode, CNodeGuard, Cap, Endpoint, Frame, IrqControl,
     IrqHandler, Notification, Object, Registers, Rights, Slot, Space, Table, Tcb, Untyped, VSpace,

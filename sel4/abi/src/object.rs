@@ -109,6 +109,8 @@ pub struct Rights {
 impl Rights {
     /// Everything.
     pub const ALL: Self = Self { read: true, write: true, grant: true };
+    /// Nothing.
+    pub const NONE: Self = Self { read: false, write: false, grant: false };
     /// Read only.
     pub const READ: Self = Self { read: true, write: false, grant: false };
     /// Read and write, without grant.
@@ -187,6 +189,14 @@ impl Slot {
         let ([to, to_depth], [at, depth]) = (self.words(), from.words());
         let words = [to, to_depth, at, depth, kernel::encode_rights(rights), data];
         ipc.invoke(self.root.0, label::CNodeMint, &words, &[from.root.0])
+    }
+
+    /// Moves a capability here, with another guard where it has one. A capability that can have a
+    /// badge stays where it is: [`Error::IllegalOperation`](crate::Error::IllegalOperation).
+    pub fn take_guarded(self, ipc: &mut Ipc, from: Slot, guard: CNodeGuard) -> Result<()> {
+        let ([to, to_depth], [at, depth]) = (self.words(), from.words());
+        let words = [to, to_depth, at, depth, kernel::encode_guard(guard)];
+        ipc.invoke(self.root.0, label::CNodeMutate, &words, &[from.root.0])
     }
 
     /// Moves a capability here.

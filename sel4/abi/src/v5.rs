@@ -103,6 +103,9 @@ pub(crate) fn table_unmap(level: u32) -> u64 {
     }
 }
 
+/// An invocation that only the root of an address space has.
+pub(crate) const OF_VSPACE: u64 = label::ARMPageGlobalDirectoryClean_Data;
+
 /// Words of `seL4_UserContext`; the last two are our port's, as in 16.0.0.
 pub(crate) const REGISTERS: usize = 36;
 

@@ -100,7 +100,7 @@ impl Frames {
             tables: BTreeMap::new(),
             free: Vec::new(),
             fresh: (0, 0),
-            slots: (small, 1 << info.cnode_bits.min(16)),
+            slots: (small + u64::from(info.devices.count_ones()), 1 << info.cnode_bits.min(16)),
             small: (large, small),
             large: (slot::UNTYPED, large),
             whole: Vec::new(),

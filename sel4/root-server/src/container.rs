@@ -50,6 +50,15 @@ pub enum Refusal {
         /// Bytes of the largest untyped that can be made.
         largest: u64,
     },
+    /// It asks for a device that is not there, or that the container with this number has.
+    Device {
+        /// Its name.
+        name: &'static str,
+        /// The container's number, or 0.
+        user: u32,
+    },
+    /// It asks for so many thousandths of a processor, which this kernel cannot promise.
+    Cpu(u32),
     /// Too many pieces of memory are in use.
     Pieces,
     /// The kernel refused what it should not.
@@ -82,6 +91,17 @@ impl fmt::Display for Refusal {
                  bytes are free, and the largest untyped has {largest} bytes",
                 asked.ilog2()
             ),
+            Self::Device { name, user: 0 } => {
+                write!(f, "devices: it asks for {name}, which this machine does not have")
+            }
+            Self::Device { name, user } => {
+                write!(f, "devices: it asks for {name}, which container {user} has")
+            }
+            Self::Cpu(asked) => write!(
+                f,
+                "cpu: it asks for {asked} thousandths of a processor, but this kernel gives no \
+                 such budgets (an MCS kernel does)"
+            ),
             Self::Pieces => write!(f, "memory is cut into too many pieces"),
             Self::Kernel(what, error) => write!(f, "cannot {what}: {error}"),
         }
@@ -104,5 +124,8 @@ pub fn admit(
     let plan = Plan::new(&contract, &elf, &kos, initrd.size, process.len() as u64)
         .map_err(Refusal::Contract)?;
     plan.admit(&contract).map_err(Refusal::Contract)?;
+    if contract.cpu > 0 {
+        return Err(Refusal::Cpu(contract.cpu));
+    }
     Ok(Admitted { contract, plan, process, program: (elf, program), libkos: (kos, libkos), initrd })
 }

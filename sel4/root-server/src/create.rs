@@ -6,6 +6,7 @@
 //! of two, they fit it in this order with what is lost to alignment.
 
 use crate::container::{Admitted, Refusal};
+use crate::devices::Devices;
 use crate::files::{File, Pages};
 use crate::serve::Server;
 use crate::space::{self, Space, TCB};
@@ -16,6 +17,8 @@ use koskit_abi::{
     Result, Rights, Slot, Space as Spaces, Table, Tcb, Untyped, VSpace,
 };
 use koskit_root_server::{piece, seed};
+use koskit_spec::board;
+use koskit_spec::contract::Contract;
 use koskit_spec::elf::{Access, Elf, Segment};
 use koskit_spec::info::Info;
 use koskit_spec::layout::{self, LARGE_PAGE, PAGE, slot};
@@ -29,6 +32,11 @@ pub const FAULT_BADGE: u64 = 1 << 26;
 /// The first TCB of a container, by the first of its slots.
 pub const fn tcb(slots: u64) -> Tcb {
     Tcb::at(slots + 3)
+}
+
+/// A container's own CNode.
+pub const fn cnode(slots: u64) -> CNode {
+    CNode::at(slots + 1)
 }
 
 /// Where the right to answer a container is kept while it waits.
@@ -48,8 +56,11 @@ pub fn create(
     untyped: Untyped,
     admitted: &Admitted,
 ) -> core::result::Result<(), Refusal> {
+    let step = |what| move |error| Refusal::Kernel(what, error);
     let slots = server.slots(node);
-    let Server { ipc, space, window, endpoint, .. } = server;
+    let Server { ipc, space, window, endpoint, devices, .. } = server;
+    let dma = devices.address(ipc, admitted.contract.devices);
+    let dma = dma.map_err(step("ask for a physical address"))?;
     let mut objects = Objects {
         ipc,
         space,
@@ -57,7 +68,7 @@ pub fn create(
         untyped,
         node,
         keep: CNode::at(slots),
-        cnode: CNode::at(slots + 1),
+        cnode: cnode(slots),
         vspace: VSpace::at(slots + 2),
         tcb: tcb(slots),
         timer: timer(slots),
@@ -85,9 +96,11 @@ pub fn create(
         epoch_ns,
         priority: contract.priority,
         max_priority: contract.max_priority,
+        threads: contract.threads,
+        devices: contract.devices,
+        dma,
         seed: seed::of_container(&machine_seed, server.created),
     };
-    let step = |what| move |error| Refusal::Kernel(what, error);
 
     objects.found(&admitted.plan, contract.cnode_bits).map_err(step("make its objects"))?;
     objects.load(program).map_err(step("load its program"))?;
@@ -101,6 +114,7 @@ pub fn create(
     let buffer = buffer.map_err(step("map its memory"))?;
     objects.inform(&info, admitted.process).map_err(step("write its words"))?;
     objects.hand_over(contract, *endpoint, buffer).map_err(step("fill its CNode"))?;
+    objects.attach(contract, devices).map_err(step("give it its devices"))?;
     objects.start(admitted, buffer).map_err(step("start its thread"))?;
     Ok(())
 }
@@ -249,7 +263,7 @@ impl Objects<'_> {
     /// Fills the container's own CNode: all the authority that it gets.
     fn hand_over(
         &mut self,
-        contract: &koskit_spec::contract::Contract,
+        contract: &Contract,
         endpoint: Endpoint,
         buffer: Frame,
     ) -> Result<()> {
@@ -271,6 +285,27 @@ impl Objects<'_> {
         let (endpoint, node) = (from(endpoint.0.0), u64::from(self.node));
         to(slot::REQUEST).mint_badged(self.ipc, endpoint, Rights::CALL, node)?;
         to(slot::FAULT).mint_badged(self.ipc, endpoint, Rights::CALL, FAULT_BADGE | node)
+    }
+
+    /// Maps its devices, and has their interrupts come to its notification.
+    fn attach(&mut self, contract: &Contract, devices: &Devices) -> Result<()> {
+        let handed = u64::from(contract.ut_large_page) + u64::from(contract.ut_4k_pages);
+        for (count, (index, _)) in board::devices(contract.devices).enumerate() {
+            for (page, frame) in devices.frames(index).enumerate() {
+                let to = self.kept(self.next);
+                self.space.copy(self.ipc, frame.0.0, to.0.0, Rights::READ_WRITE)?;
+                self.next += 1;
+                let how = if page == 0 { Attributes::DEVICE } else { Attributes::DATA };
+                let address = board::registers(index) + page as u64 * PAGE;
+                self.map(to, address, Rights::READ_WRITE, how)?;
+            }
+            let handler = devices.interrupt(index);
+            handler.set_notification(self.ipc, self.timer)?;
+            let at = slot::UNTYPED + handed + count as u64;
+            let to = Slot { root: self.cnode, index: at, depth: contract.cnode_bits };
+            to.copy(self.ipc, self.space.slot(handler.0.0), Rights::ALL)?;
+        }
+        Ok(())
     }
 
     fn start(&mut self, admitted: &Admitted, buffer: Frame) -> Result<()> {

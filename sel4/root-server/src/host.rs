@@ -21,7 +21,8 @@ use koskit_wire::{Digest, Event, Frame, Kind, Piece, Request, STATUS_KILLED, VER
 const AT_ONCE: usize = 8;
 
 /// Why something was not done, as a sentence.
-enum Failure {
+pub enum Failure {
+    /// There is no such container.
     NoContainer,
     NoBlob,
     InUse,
@@ -55,7 +56,8 @@ impl From<Error> for Failure {
     }
 }
 
-type Result<T> = core::result::Result<T, Failure>;
+/// What came of a request.
+pub type Result<T> = core::result::Result<T, Failure>;
 
 impl Server {
     /// Hears what has come from the host.
@@ -122,6 +124,10 @@ impl Server {
                     None => Err(Failure::NoContainer),
                 }
             }
+            Request::Caps { container, first } => match self.caps(tag, container, first) {
+                Ok(()) => return,
+                failed => failed,
+            },
             Request::List => {
                 for (_, container) in self.nodes.containers() {
                     self.console.tell(Event::Running { tag, container: container.number });
@@ -260,7 +266,7 @@ impl Server {
         }
         let memory = blob.memory;
         self.nodes.set(index, Node::Free);
-        self.give_back(memory);
+        self.give_back(memory, 0);
         Ok(())
     }
 

@@ -13,10 +13,12 @@
 //! | `files` | bytes that become pages: the boot archive's, and those that the host has sent |
 //! | `nodes` | the containers and blobs that there are |
 //! | `container` | what is checked before a container is created |
+//! | `devices` | the board's devices, and who has them |
 //! | `create` | its objects, all from one untyped |
 //! | [`report`](koskit_root_server::report) | faults in words |
 //! | [`seed`](koskit_root_server::seed) | random seeds |
 //! | `host` | what the host asks for: blobs, containers, figures |
+//! | `inspect` | what a container holds, as the kernel tells it |
 //! | `serve` | the machine's life: create, answer containers, remove |
 //!
 //! `unsafe` is in `start`, `window`, `files`, `console` and `virtio` only. There is no heap: what grows is
@@ -34,8 +36,10 @@ mod clock;
 mod console;
 mod container;
 mod create;
+mod devices;
 mod files;
 mod host;
+mod inspect;
 mod memory;
 mod nodes;
 mod serve;

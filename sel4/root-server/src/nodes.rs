@@ -22,6 +22,10 @@ pub struct Container {
     pub before: u64,
     /// Nodes of the blobs whose pages it has; 0 where it has none.
     pub blobs: [u16; 2],
+    /// log2 of the slots of its CNode.
+    pub cnode_bits: u32,
+    /// Its devices, as in its contract.
+    pub devices: u32,
     /// Requests that it made.
     pub requests: u64,
     /// Bytes that it wrote.

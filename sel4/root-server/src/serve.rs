@@ -4,6 +4,7 @@ use crate::clock::{self, Clock};
 use crate::console::{self, Console, Text};
 use crate::container::{self, Refusal};
 use crate::create::{self, FAULT_BADGE};
+use crate::devices::Devices;
 use crate::files::{File, Files, Pages};
 use crate::memory::{Memory, Taken};
 use crate::nodes::{Container, NODES, Node, Nodes};
@@ -52,6 +53,8 @@ pub struct Server {
     pub endpoint: Endpoint,
     /// The boot archive.
     pub files: Files,
+    /// The board's devices.
+    pub devices: Devices,
     /// Memory that is free.
     pub memory: &'static mut Memory,
     /// What was made of the other.
@@ -64,6 +67,8 @@ pub struct Server {
     pub putting: Option<u16>,
     /// Free bytes when nothing had been created.
     pub free_at_start: u64,
+    /// First of two slots for what is looked at.
+    pub looking: u64,
     /// Containers that were created so far.
     pub created: u64,
     /// The virtio console's interrupt.
@@ -183,7 +188,10 @@ impl Server {
             interrupt.map_err(failed("take the console's interrupt"))?;
         let clock = Clock::new(&mut ipc, &mut space, notification);
         let clock = clock.map_err(failed("take the timer"))?;
+        let devices = Devices::new(info, &mut ipc, &mut space, memory);
+        let devices = devices.map_err(failed("take the board's devices"))?;
         let slots = space.slots(NODES as u64 * create::SLOTS);
+        let looking = space.slots(2);
         let free_at_start = memory.free();
         Ok(Self {
             ipc,
@@ -191,12 +199,14 @@ impl Server {
             window,
             endpoint,
             files,
+            devices,
             memory,
             nodes,
             console,
             decoder: DECODER.take(),
             putting: None,
             free_at_start,
+            looking,
             created: 0,
             interrupt,
             clock,
@@ -252,6 +262,7 @@ impl Server {
         let (_, libkos) = self.read(libkos, Kind::Libkos, "libkos")?;
         let Source { bundle, program, initrd, blobs } = source;
         let admitted = container::admit(bundle.bytes, program, libkos, initrd)?;
+        self.devices.admit(admitted.contract.devices)?;
         let full = "the machine has as many containers and blobs as it can have";
         let node = self.nodes.free().ok_or(Refusal::Other(full))?;
         let bits = admitted.contract.untyped_bits;
@@ -261,10 +272,12 @@ impl Server {
             let (free, largest) = (self.memory.free(), self.memory.largest());
             Refusal::of_memory(error, 1 << bits, free, largest)
         })?;
+        let devices = admitted.contract.devices;
         if let Err(refusal) = create::create(self, node, memory.untyped, &admitted) {
-            self.give_back(memory);
+            self.give_back(memory, devices);
             return Err(refusal);
         }
+        self.devices.set_user(devices, number);
         self.created += 1;
         for blob in blobs {
             if let Some(blob) = self.nodes.blob(blob) {
@@ -278,6 +291,8 @@ impl Server {
             memory,
             before,
             blobs,
+            cnode_bits: admitted.contract.cnode_bits,
+            devices,
             requests: 0,
             written: 0,
             read: 0,
@@ -453,7 +468,7 @@ impl Server {
     pub fn remove(&mut self, node: u16) {
         let Some(&mut container) = self.nodes.container(node) else { return };
         self.nodes.set(node, Node::Free);
-        self.give_back(container.memory);
+        self.give_back(container.memory, container.devices);
         for blob in container.blobs {
             if let Some(blob) = self.nodes.blob(blob) {
                 blob.users -= 1;
@@ -464,8 +479,12 @@ impl Server {
         self.end_if_empty();
     }
 
-    /// Gives memory back with all that was made of it.
-    pub fn give_back(&mut self, memory: Taken) {
+    /// Gives memory back with all that was made of it, and devices.
+    pub fn give_back(&mut self, memory: Taken, devices: u32) {
+        if let Err(error) = self.devices.take_back(&mut self.ipc, &self.space, devices) {
+            let mut log = self.console.log(0);
+            let _ = writeln!(log, "devices {devices:#b} cannot be taken back: {error}");
+        }
         if let Err(error) = self.memory.give(&mut self.ipc, &self.space, memory) {
             // It stays taken, and so the sum of free bytes tells it too.
             let mut log = self.console.log(0);

@@ -75,6 +75,10 @@ impl<S: System> Kos<'_, S> {
         if stack == 0 {
             return Err(Errno::INVAL);
         }
+        let most = self.info.threads as usize;
+        if most > 0 && self.alive >= most {
+            return Err(Errno::AGAIN);
+        }
         let count = self.threads.len() + 1;
         let room = 4 * count * size_of::<Thread>() + Waits::cost(count);
         self.system.reserve(RESERVE + room).map_err(|_| Errno::AGAIN)?;
