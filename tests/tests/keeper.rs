@@ -147,6 +147,54 @@ fn what_cannot_be_done_is_said_in_a_sentence() {
 }
 
 #[test]
+fn inspect_lists_each_capability_of_a_running_container() {
+    let kept = Kept::start();
+    let few = ["-l", "com.koskit.app.spec.ut_large_page=3"];
+    kept.run(&[&["--name", "loop"][..], &few].concat(), &LOOP);
+    kept.until_said("loop", "begun\n");
+    let seen = kept.inspect("loop");
+    let held = seen["Capabilities"].as_array().unwrap();
+    let at = |slot: u64| held.iter().find(|held| held["Slot"] == slot).unwrap();
+    assert_eq!((&at(3)["Object"], &at(3)["Rights"]), (&"vspace".into(), &"all".into()));
+    assert_eq!((&at(4)["For"], &at(4)["Object"]), (&"requests".into(), &"endpoint".into()));
+    let faults = at(4)["Badge"].as_u64().unwrap() | 1 << 26;
+    assert_eq!(at(5)["Badge"], faults);
+    let size = |slot: u64| at(slot)["Size"].as_u64().unwrap();
+    assert_eq!((8..27).map(size).filter(|&size| size == 2 << 20).count(), 3);
+    assert!((8..27).all(|slot| at(slot)["Object"] == "untyped"));
+    // What nobody has touched is all free, and the kernel says so.
+    assert_eq!(at(10)["Free"], 2 << 20);
+    let table = kept.must(&["inspect", "--format", "table", "loop"]);
+    let line = |start: &str| {
+        let line = table.lines().find(|line| line.starts_with(start));
+        let words: Vec<&str> = line.unwrap_or(&table).split_whitespace().collect();
+        words.join(" ")
+    };
+    assert_eq!(line("SLOTS"), "SLOTS OBJECT FOR SIZE FREE RIGHTS BADGE");
+    assert_eq!(line("1 "), "1 tcb first thread all");
+    assert_eq!(line("7 "), "7 notification timer and interrupts read");
+    kept.must(&["kill", "loop"]);
+    assert!(kept.inspect("loop").get("Capabilities").is_none());
+    let said = kept.home.koskit(&["inspect", "--format", "table", "loop"]);
+    assert_eq!(said.stderr, "koskit: loop is no container that runs\n");
+}
+
+#[test]
+fn an_image_that_asks_for_a_device_gets_it_from_who_runs_it_only() {
+    let home = Home::with_sdk();
+    let asks = ["run", "-l", "com.koskit.app.spec.devices=rtc", "kos/busybox", "echo", "has it"];
+    let said = home.koskit(&asks);
+    let why = "koskit: the image asks for the device rtc; let its container drive it with: \
+               --device rtc\n";
+    assert_eq!((said.code, said.stderr.as_str()), (125, why));
+    let allowed = [&asks[..1], &["--device", "rtc"], &asks[1..]].concat();
+    assert_eq!(home.must(&allowed).stdout, "has it\n");
+    let other = ["run", "-l", "com.koskit.app.spec.devices=disk", "kos/busybox", "true"];
+    let said = home.koskit(&other);
+    assert!(said.stderr.contains("devices of the board: rtc"), "{said:?}");
+}
+
+#[test]
 fn a_policy_starts_a_container_again() {
     let kept = Kept::start();
     let free = kept.free();

@@ -138,6 +138,8 @@ pub mod request {
     /// signalled, once. A container has one such time, and each call replaces it; u64::MAX is
     /// none.
     pub const TIMER: u64 = 0x12;
+    /// Set in the badge of a container's faults; below it is the badge of its requests.
+    pub const FAULT_BADGE: u64 = 1 << 26;
     /// Most bytes of one WRITE: 118 message registers.
     pub const WRITE_MAX: usize = 118 * 8;
 }
@@ -148,8 +150,14 @@ mod tests {
 
     #[test]
     fn info_survives_its_encoding() {
-        let info =
-            Info { entry: 7, phnum: 9, seed: [1, 2, 3, 4], max_priority: 8, dma: 5, ..Info::default() };
+        let info = Info {
+            entry: 7,
+            phnum: 9,
+            seed: [1, 2, 3, 4],
+            max_priority: 8,
+            dma: 5,
+            ..Info::default()
+        };
         assert_eq!(Info::from_bytes(&info.to_bytes()), Some(info));
         assert_eq!(Info::from_bytes(&[0; Info::SIZE]), None);
     }

@@ -39,6 +39,8 @@ struct Book {
     containers: Containers,
     /// What was asked, by its tag, and the answers that came.
     answers: HashMap<u32, Option<Answer>>,
+    /// Capabilities of an answer that has not come to its end, by its tag.
+    caps: HashMap<u32, Vec<Value>>,
     tag: u32,
     /// What the machine says.
     console: Log,
@@ -53,6 +55,7 @@ enum Answer {
     Failed(String),
     Memory { total: u64, free: u64, largest: u64 },
     Stats { memory: u64, requests: u64, written: u64, read: u64 },
+    Caps { held: Vec<Value>, next: u32, badge: u32 },
 }
 
 /// Starts a machine and keeps it until it ends. `ready` is called when commands can come.
@@ -77,6 +80,7 @@ pub fn keep(
     let book = Book {
         containers: Containers::default(),
         answers: HashMap::new(),
+        caps: HashMap::new(),
         tag: 16,
         console,
         ended: None,
@@ -254,6 +258,7 @@ impl Keeper {
                     _ => Err(Error::Refused(format!("the container {name} does not run"))),
                 }
             }
+            Ask::Holds { name } => self.holds(&name, find(&name)?),
             Ask::End => {
                 let machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner).take();
                 machine.map_or(Ok(()), Machine::quit)?;
@@ -270,6 +275,22 @@ impl Keeper {
         let mut book = self.book();
         let container = book.containers.get(number);
         container.map(|container| json!(container.told)).ok_or_else(removed)
+    }
+
+    fn holds(&self, name: &str, number: u32) -> Result<Value, Error> {
+        let (mut all, mut first) = (Vec::new(), 0);
+        loop {
+            match self.ask(&Request::Caps { container: number, first })? {
+                Answer::Caps { held, next, badge } => {
+                    all.extend(held);
+                    if next == 0 {
+                        return Ok(json!({ "badge": badge, "capabilities": all }));
+                    }
+                    first = next;
+                }
+                _ => return Err(Error::Refused(format!("the container {name} does not run"))),
+            }
+        }
     }
 
     fn info(&self) -> Result<Value, Error> {
@@ -565,6 +586,17 @@ impl Book {
             }
             Event::Stats { tag, memory, requests, written, read } => {
                 (tag, Answer::Stats { memory, requests, written, read })
+            }
+            Event::Cap { tag, slot, object, bits, value } => {
+                let held = json!({ "slot": slot, "object": object, "bits": bits, "value": value });
+                if self.answers.contains_key(&tag) {
+                    self.caps.entry(tag).or_default().push(held);
+                }
+                return None;
+            }
+            Event::Caps { tag, next, badge } => {
+                let held = self.caps.remove(&tag).unwrap_or_default();
+                (tag, Answer::Caps { held, next, badge })
             }
             event => return self.containers.heard(event, line),
         };

@@ -121,6 +121,10 @@ pub enum Ask {
     Stats {
         name: String,
     },
+    /// Each capability that a container holds.
+    Holds {
+        name: String,
+    },
     /// What the machine itself says.
     Console {
         follow: bool,

@@ -1,8 +1,8 @@
 //! `koskit inspect`: everything about an image or a container, in docker's shape.
 
 use crate::machine::Which;
-use crate::{lower, names, output, ps};
-use anyhow::Result;
+use crate::{holds, lower, names, output, ps};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use koskit_image::{Image, Store};
 use koskit_keeper::State;
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 /// Show everything about images and containers
 ///
 /// Prints a JSON array with an object for each, in the shape that docker gives it. A name of a
-/// container on the machine that runs comes first.
+/// container on the machine that runs comes first; of one that runs, each capability that it holds
+/// is shown, as the kernel tells it.
 #[derive(Args)]
 pub struct Arguments {
     /// Names of containers or images, or ids of containers
@@ -26,7 +27,7 @@ pub struct Arguments {
     /// The image for this platform; default: linux/arm64, or whatever there is
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
-    /// Indented for people, or on one line for programs; JSON in both cases
+    /// Indented JSON, JSON on one line, or a table of the capabilities of containers
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
 }
@@ -42,6 +43,7 @@ enum Format {
     #[default]
     Pretty,
     Json,
+    Table,
 }
 
 /// Prints them.
@@ -69,10 +71,21 @@ pub fn inspect(arguments: &Arguments) -> Result<()> {
         let image = find(&store, &name.parse()?, arguments.platform.as_ref())?;
         all.push(describe(&store, &image)?);
     }
+    if arguments.format == Format::Table {
+        let tables: Vec<String> = all
+            .iter()
+            .map(|one| match one["Capabilities"].as_array() {
+                Some(held) => Ok(holds::table(held)),
+                None => bail!("{} is no container that runs", one["Name"].as_str().unwrap_or("it")),
+            })
+            .collect::<Result<_>>()?;
+        output::print(&tables.join("\n"))?;
+        return Ok(());
+    }
     let all = Value::Array(all);
     let text = match arguments.format {
-        Format::Pretty => format!("{all:#}\n"),
         Format::Json => format!("{all}\n"),
+        Format::Pretty | Format::Table => format!("{all:#}\n"),
     };
     output::print(&text)?;
     Ok(())
@@ -85,7 +98,10 @@ fn container(machine: &Which, name: &str) -> Result<Option<Value>> {
     }
     let told = ps::one(machine, name)?;
     let time = |time: Option<u64>| time.map_or(String::new(), names::time);
-    Ok(Some(json!({
+    // It may end at any time.
+    let running = told.state == State::Running;
+    let held = if running { holds::of(machine, &told).ok() } else { None };
+    let mut shown = json!({
         "Id": told.id,
         "Name": told.name,
         "Image": told.image,
@@ -106,7 +122,11 @@ fn container(machine: &Which, name: &str) -> Result<Option<Value>> {
         "Config": { "OpenStdin": told.interactive },
         "Number": told.number,
         "Native": told.spec,
-    })))
+    });
+    if let Some(held) = held {
+        shown["Capabilities"] = held.into();
+    }
+    Ok(Some(shown))
 }
 
 /// The image of a name, for a platform or the likeliest one.

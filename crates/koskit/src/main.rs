@@ -11,6 +11,7 @@ mod error;
 mod explain;
 mod frontend;
 mod history;
+mod holds;
 mod images;
 mod inspect;
 mod load;

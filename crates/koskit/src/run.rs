@@ -14,6 +14,7 @@ use koskit_keeper::{BlobName, Client, Piece, Policy, Run, Stream};
 use koskit_llb::Reference;
 use koskit_lower::Bundle;
 use koskit_machine::{Container, Digest, Event, Message, Platform, STATUS_FAULTED, boot};
+use koskit_spec::board;
 use std::process::ExitCode;
 
 /// Run a container of an image on a seL4 machine
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// Forget the container when it has ended
     #[arg(long)]
     rm: bool,
+    /// Let the container drive a device that its image's label asks for
+    #[arg(long = "device", value_name = "NAME")]
+    devices: Vec<String>,
     /// Start it again when it ends: no, on-failure[:COUNT] or always
     #[arg(long, value_name = "POLICY", default_value_t)]
     restart: Policy,
@@ -95,6 +99,7 @@ fn try_run(arguments: &Arguments) -> Result<u8> {
         arguments.machine.must()?;
     }
     let bundle = arguments.process.lower(&platform, &arguments.image, &arguments.args)?;
+    allow_devices(&bundle, &arguments.devices)?;
     let mut listener = Listener { paint: Paint::stderr(), arguments, fault: None, closed: None };
     listener.contract(&bundle);
     if let Some(client) = client {
@@ -117,6 +122,18 @@ fn try_run(arguments: &Arguments) -> Result<u8> {
         Some(closed) => Err(closed.into()),
         None => Ok(ended.status),
     }
+}
+
+/// An image can ask for devices, but not give them to itself.
+fn allow_devices(bundle: &Bundle, allowed: &[String]) -> Result<()> {
+    for (_, device) in board::devices(bundle.contract.devices) {
+        ensure!(
+            allowed.iter().any(|name| name == device.name),
+            "the image asks for the device {0}; let its container drive it with: --device {0}",
+            device.name
+        );
+    }
+    Ok(())
 }
 
 /// Runs it on a machine that runs.

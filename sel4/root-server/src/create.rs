@@ -21,13 +21,12 @@ use koskit_spec::board;
 use koskit_spec::contract::Contract;
 use koskit_spec::elf::{Access, Elf, Segment};
 use koskit_spec::info::Info;
+use koskit_spec::info::request::FAULT_BADGE;
 use koskit_spec::layout::{self, LARGE_PAGE, PAGE, slot};
 use koskit_spec::plan::{Plan, VSPACE_BITS};
 
 /// Slots of our own CNode that a container needs while it lives.
 pub const SLOTS: u64 = 6;
-/// Set in the badge of faults; below it is the container's node.
-pub const FAULT_BADGE: u64 = 1 << 26;
 
 /// The first TCB of a container, by the first of its slots.
 pub const fn tcb(slots: u64) -> Tcb {
@@ -261,12 +260,7 @@ impl Objects<'_> {
     }
 
     /// Fills the container's own CNode: all the authority that it gets.
-    fn hand_over(
-        &mut self,
-        contract: &Contract,
-        endpoint: Endpoint,
-        buffer: Frame,
-    ) -> Result<()> {
+    fn hand_over(&mut self, contract: &Contract, endpoint: Endpoint, buffer: Frame) -> Result<()> {
         let (large, small) = (u64::from(contract.ut_large_page), u64::from(contract.ut_4k_pages));
         let bits = PAGE.trailing_zeros();
         self.untypeds(bits, slot::UNTYPED + large, small)?;

@@ -46,7 +46,9 @@ impl Devices {
             owned.dma = space.slots(device.dma_pages);
             if device.dma_pages > 0 {
                 let bits = (device.dma_pages << 12).next_power_of_two().trailing_zeros();
-                let of = memory.take(ipc, space, bits).map_err(|_| koskit_abi::Error::NotEnoughMemory)?;
+                let of = memory
+                    .take(ipc, space, bits)
+                    .map_err(|_| koskit_abi::Error::NotEnoughMemory)?;
                 let (into, first, count) = (space.kernels(), owned.dma, device.dma_pages);
                 of.untyped.retype(ipc, Object::SmallFrame, into, first, count)?;
             }

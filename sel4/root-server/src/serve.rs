@@ -3,7 +3,7 @@
 use crate::clock::{self, Clock};
 use crate::console::{self, Console, Text};
 use crate::container::{self, Refusal};
-use crate::create::{self, FAULT_BADGE};
+use crate::create;
 use crate::devices::Devices;
 use crate::files::{File, Files, Pages};
 use crate::memory::{Memory, Taken};
@@ -20,7 +20,7 @@ use koskit_abi::{
 };
 use koskit_root_server::report::{self, Sentence};
 use koskit_spec::archive::{ArchiveError, BASE, Kind};
-use koskit_spec::info::request;
+use koskit_spec::info::request::{self, FAULT_BADGE};
 use koskit_wire::{Decoder, Event, Kind as FrameKind, STATUS_FAULTED, STATUS_REFUSED};
 
 /// Physical address of the serial port.
