@@ -53,6 +53,16 @@ fn the_labels_of_the_talk_are_understood() {
 }
 
 #[test]
+fn ours_are_understood_too_and_only_devices_of_the_board() {
+    let ours = [(label::THREADS, "9"), (label::CPU, "250"), (label::DEVICES, "rtc")];
+    let contract = contract(&ours).unwrap();
+    assert_eq!((contract.threads, contract.cpu, contract.devices), (9, 250, 1));
+    let error = sentence(&[(label::DEVICES, "rtc, disk")]);
+    assert!(error.contains("rtc, disk") && error.ends_with("devices of the board: rtc"), "{error}");
+    assert!(sentence(&[(label::CPU, "1001")]).ends_with("a whole number between 0 and 1000"));
+}
+
+#[test]
 fn the_file_states_a_contract_and_labels_win_over_it() {
     let file = r#"{"heap_pages": 10, "priority": "50", "publishes": ["a", "b"]}"#;
     let (stated, contract) = with_file(file, &[SPEC, (label::HEAP_PAGES, "20")]).unwrap();
