@@ -326,6 +326,8 @@ impl Live {
             })
             .sum();
         let bytes = made.iter().map(|(_, object, bits, _)| match (object.as_str(), bits) {
+            // A part of one that was handed over; what it made of that is counted itself.
+            ("untyped", _) => 0,
             ("tcb", _) => 2048,
             ("signal", _) => 32,
             ("frame", 21) => 2 << 20,
