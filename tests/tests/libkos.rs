@@ -215,7 +215,7 @@ fn a_system_call_costs_few_hundred_instructions() {
     for (call, most) in [
         ("getppid", 24),
         ("clock_gettime", 50),
-        ("pread64", 340),
+        ("pread64", 365),
         ("fstat", 1400),
         ("newfstatat", 3800),
         ("openat+close", 3900),

@@ -74,7 +74,11 @@ fn in_container(file: &Path, args: &[&str]) -> String {
 /// Runs a program both ways.
 fn compare(name: &str) {
     let file = program(name);
-    let (linux, container) = (under_linux(&file, &[]), in_container(&file, &[]));
+    assert_same(name, &under_linux(&file, &[]), &in_container(&file, &[]));
+}
+
+/// Compares what a program said line by line.
+fn assert_same(name: &str, linux: &str, container: &str) {
     let mut differ = String::new();
     for (linux, container) in linux.lines().zip(container.lines()) {
         if linux != container {
@@ -98,4 +102,9 @@ fn pipes_sockets_counters_and_polling_work_as_under_linux() {
 #[test]
 fn thousands_of_changes_drawn_by_lot_come_out_as_under_linux() {
     compare("churn");
+}
+
+#[test]
+fn signals_reach_their_handlers_as_under_linux() {
+    compare("signals");
 }

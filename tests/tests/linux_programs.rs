@@ -153,6 +153,9 @@ programs! { "tools":
     busybox_files ["/bin/busybox", "sh", "-c", "echo 1 > /tmp/a; echo 2 >> /tmp/a; \
         while read line; do echo got $line; done < /tmp/a"] => "got 1\ngot 2\n",
     tini ["/usr/bin/tini-static", "--version"] => "tini version 0.19.0\n",
+    fd ["/usr/bin/fdfind", "passwd", "/etc"] => "*/etc/passwd\n*",
+    bash_trap ["/bin/bash", "-c", "trap 'echo caught' USR1; kill -USR1 $$; echo after"]
+        => "caught\nafter\n",
 }
 
 programs! { "python":
@@ -169,6 +172,19 @@ programs! { "python":
     python_sockets ["/usr/bin/python3", "-c", "import socket, select, os; a, b = socket.socketpair(); \
         a.sendall(b'ping'); print(select.select([b], [], [], 5)[0] == [b], b.recv(9)); \
         r, w = os.pipe(); os.write(w, b'x'); print(os.read(r, 9))"] => "True b'ping'\nb'x'\n",
+    python_signals ["/usr/bin/python3", "-c", "import signal, os, time, threading; got = []; \
+        signal.signal(signal.SIGALRM, lambda number, frame: got.append(number)); \
+        signal.setitimer(signal.ITIMER_REAL, 0.02); \
+        exec('while not got: pass'); print('while it computes', got); \
+        signal.alarm(1); time.sleep(1.5); print('while it sleeps', got); \
+        signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number)); \
+        thread = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1)); \
+        thread.start(); thread.join(); print(got)"]
+        => "while it computes [14]\nwhile it sleeps [14, 14]\n[14, 14, 10]\n",
+    python_threads ["/usr/bin/python3", "-c", "import threading, queue; q = queue.Queue(); \
+        threads = [threading.Thread(target=lambda n=n: q.put(n * n)) for n in range(20)]; \
+        [t.start() for t in threads]; [t.join() for t in threads]; \
+        print(sum(q.get() for _ in threads))"] => "2470\n",
 }
 
 #[test]

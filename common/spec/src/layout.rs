@@ -10,7 +10,8 @@
 //! 0x50_0000_0000  MMAP_BASE: anonymous memory that libkos makes from the handed untypeds
 //! 0x7f_c000_0000  KOS_BASE: libkos text, read-only data, data (up to 2 MiB)
 //!      +0020_0000   INFO_BASE: Info and process block, read-only (up to 64 KiB)
-//!      +0024_0000   first thread: its Block (one page), IPC buffer (one page), libkos stack
+//!      +0024_0000   first thread: its Block (one page), IPC buffer (one page); the page of the
+//!                   thread that faults go to; libkos stack
 //!      +0027_0000   registers and memory of devices, where the contract has any ([`crate::board`])
 //!      +0030_0000   libkos's heap, made from the handed untypeds
 //!      +0fff_0000   STACK_TOP: the program's first stack, growing down
@@ -41,6 +42,9 @@ pub const INFO_PAGES_MAX: u64 = 16;
 pub const BLOCK_BASE: u64 = KOS_BASE + 0x24_0000;
 /// Address of the first thread's IPC buffer.
 pub const IPC_BUFFER: u64 = BLOCK_BASE + 2 * PAGE;
+/// Address of the page of the thread to which libkos has faults come: its IPC buffer, and its stack
+/// behind that.
+pub const FAULTS_BASE: u64 = BLOCK_BASE + 4 * PAGE;
 /// End (highest address) of the stack on which libkos runs for the first thread.
 pub const KOS_STACK_TOP: u64 = KOS_BASE + 0x26_0000;
 /// Pages of that stack; the page below it is never mapped.

@@ -24,4 +24,8 @@ pub mod way {
     pub const X16: u64 = 0;
     /// By `ret x8`: the first instruction there sets that register again.
     pub const X8: u64 = 1;
+    /// With all registers: the program may need any of them.
+    pub const ALL: u64 = 2;
+    /// By `ret x16`, to where a function begins: no way back of a call is there.
+    pub const ENTER: u64 = 4;
 }

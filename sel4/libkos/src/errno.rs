@@ -62,10 +62,19 @@ impl Errno {
     pub const ALREADY: Self = Self(114);
     pub const INPROGRESS: Self = Self(115);
 
+    /// From here on they are libkos's own, and no program sees them.
+    pub const OURS: u16 = u16::MAX - 3;
+
     /// The call waits, and is answered again.
     pub const WAIT: Self = Self(u16::MAX);
 
-    /// Never seen by a program: the thread that made the call is gone.
+    /// A signal has come while the call waited.
+    pub const RESTART: Self = Self(u16::MAX - 2);
+
+    /// What the call does, it does to the thread's registers.
+    pub const CONTEXT: Self = Self(u16::MAX - 3);
+
+    /// The thread that made the call is gone.
     pub const END: Self = Self(u16::MAX - 1);
 
     /// The value that a call leaves in x0.

@@ -455,7 +455,15 @@ impl Frames {
         Ok(self.fresh.0 - 1)
     }
 
-    /// Makes a thread or a notification; its slot.
+    /// Maps a page of zeroes of libkos's own at an address, whose page table is there; its slot.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn give_page(&mut self, ipc: &mut Ipc, at: u64) -> Result<u64> {
+        Ok(self.give(ipc, at, 1)?.slot.into())
+    }
+
+    /// Makes a thread, an endpoint or a notification; its slot.
     ///
     /// # Errors
     /// ENOMEM where untypeds or slots are used up.
@@ -475,7 +483,10 @@ impl Frames {
     }
 
     /// An empty slot, which stays the caller's.
-    fn slot(&mut self) -> Result<u64> {
+    ///
+    /// # Errors
+    /// ENOMEM where all are used up.
+    pub fn slot(&mut self) -> Result<u64> {
         if self.slots.0 >= self.slots.1 {
             return Err(Errno::NOMEM);
         }

@@ -8,13 +8,17 @@
 //! loaded again from the block. Vector registers are never touched, as libkos is compiled without
 //! them; but a new thread begins with those of its parent.
 
+use crate::vdso;
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering};
+use koskit_abi::Registers;
 use koskit_libkos::context::{Context, way};
-use koskit_libkos::kos::PID;
+use koskit_libkos::kos::{Cause, PID};
 use koskit_libkos::number::{GETPID, GETTID};
+use koskit_libkos::user;
 use koskit_spec::gate;
-use koskit_spec::layout::{KOS_STACK_TOP, PAGE};
+use koskit_spec::layout::{KOS_BASE, KOS_END, KOS_STACK_TOP, PAGE};
 
 /// A thread's block, at the beginning of a page of its own; TPIDRRO_EL0 points to it.
 #[repr(C)]
@@ -34,6 +38,10 @@ pub struct Block {
     pub notification: u64,
     /// What the calls from GETPID to GETTID give.
     identity: [u64; IDENTITY],
+    /// Set where the thread is to see its signals before it goes on in the program.
+    attention: AtomicU64,
+    /// What it has been led here for.
+    pub cause: Cause,
     /// v0 to v31, FPSR, FPCR: for a thread that begins.
     vectors: [u64; 66],
 }
@@ -153,7 +161,10 @@ koskit_entry16:
     ldr x30, [x16, #{lr}]
     ldr x16, [x16, #{back}]
     ret x16
-1:  x_at str, 8, x16
+1:
+    // Without looking at the number: for who is to see his signals soon.
+koskit_entry16_slow:
+    x_at str, 8, x16
     gate x16, {x16}
 
     // The number is in the `mov x8, #N` that the way back begins with.
@@ -177,19 +188,51 @@ koskit_begin:
 
     .balign 64
 koskit_leave:
+    ldr x1, [x19, #{attention}]
+    cbnz x1, koskit_attend
+    // From here to `koskit_left` all is still in the block, and nothing is looked at any more.
+koskit_leaving:
     ldp x1, x2, [x19, #{nzcv}]
     ldr x3, [x19, #{way}]
     msr nzcv, x1
     mov sp, x2
     cbnz x3, 1f
-    leave x16
+2:  leave x16
     x_at ldr, 8, x16
     ldr x16, [x16, #{pc}]
     ret x16
-1:  leave x8
+1:  tbnz x3, #{all_bit}, koskit_resume
+    tbz x3, #{x8_bit}, 2b
+    leave x8
     x_at ldr, 16, x8
     ldr x8, [x8, #{pc}]
     ret x8
+    // No register is left to go by: whoever faults go to sets them all.
+koskit_resume:
+    brk #{resume}
+koskit_left:
+
+    // The thread sees its signals; x19 is its block, in which all is that the program needs.
+koskit_attend:
+    add x2, x19, #{page}
+    mov sp, x2
+    mov x0, x19
+    bl {attend}
+    b koskit_leave
+
+    // It does again what failed, and whoever faults go to lets it end the container.
+koskit_refault:
+    mov x19, x0
+    brk #{resume}
+
+    // Loads them from x0.
+koskit_load_vectors:
+    vectors_at ldp
+    ldr x1, [x0, #16 * 32]
+    ldr x2, [x0, #16 * 32 + 8]
+    msr fpsr, x1
+    msr fpcr, x2
+    ret
 
     // Saves the vector registers at x0.
 koskit_save_vectors:
@@ -200,12 +243,12 @@ koskit_save_vectors:
     str x2, [x0, #16 * 32 + 8]
     ret
 
-    // Calls `answer` on libkos's own stack, with x0 as it is.
+    // Calls `answer` on libkos's own stack, with x0 and x1 as they are.
 koskit_with_stack:
     stp x29, x30, [sp, #-16]!
     mov x29, sp
-    ldr x1, ={stack}
-    mov sp, x1
+    ldr x9, ={stack}
+    mov sp, x9
     bl {answer}
     mov sp, x29
     ldp x29, x30, [sp], #16
@@ -218,6 +261,10 @@ koskit_with_stack:
     vectors = const offset_of!(Block, vectors),
     identity = const offset_of!(Block, identity),
     getpid = const GETPID,
+    attention = const offset_of!(Block, attention),
+    x8_bit = const way::X8.trailing_zeros(),
+    all_bit = const way::ALL.trailing_zeros(),
+    resume = const RESUME,
     lr = const gate::LR,
     back = const gate::BACK,
     x16 = const way::X16,
@@ -225,16 +272,24 @@ koskit_with_stack:
     page = const PAGE,
     stack = const KOS_STACK_TOP,
     serve = sym crate::serve,
+    attend = sym crate::attend,
     answer = sym crate::answer,
     start = sym crate::start,
 );
 
 unsafe extern "C" {
     fn koskit_entry16();
+    fn koskit_entry16_slow();
     fn koskit_entry8();
     fn koskit_begin();
+    fn koskit_leaving();
+    fn koskit_resume();
+    fn koskit_left();
+    fn koskit_attend();
+    fn koskit_refault(block: *mut Block) -> !;
     fn koskit_save_vectors(into: *mut [u64; 66]);
-    fn koskit_with_stack(block: *mut Block) -> u64;
+    fn koskit_load_vectors(from: *const [u64; 66]);
+    fn koskit_with_stack(block: *mut Block, why: u64) -> u64;
 }
 
 impl Block {
@@ -254,6 +309,8 @@ impl Block {
             tcb,
             notification,
             identity: [PID, 0, 0, 0, 0, 0, PID],
+            attention: AtomicU64::new(0),
+            cause: Cause::Signal,
             vectors: [0; 66],
         };
         let at = page as *mut Self;
@@ -274,6 +331,8 @@ impl Block {
     /// `x0`: it is to run from [`beginning`] on.
     pub fn copy_from(&mut self, parent: &Self, tid: u32, stack: u64) {
         self.identity[IDENTITY - 1] = tid.into();
+        self.give_attention();
+        self.cause = Cause::Signal;
         self.context = Context { sp: stack, ..parent.context };
         self.context.x[0] = 0;
         // SAFETY: saves this thread's own registers there.
@@ -290,10 +349,138 @@ pub fn beginning() -> u64 {
 ///
 /// # Safety
 /// The calling thread has the lock, and is not on that stack.
-pub unsafe fn with_stack(block: *mut Block) -> u64 {
+pub unsafe fn with_stack(block: *mut Block, why: u64) -> u64 {
     // SAFETY: as the caller promises.
-    unsafe { koskit_with_stack(block) }
+    unsafe { koskit_with_stack(block, why) }
 }
+
+/// Writes the calling thread's vector registers, FPSR and FPCR.
+///
+/// # Safety
+/// There is memory for them that may be written.
+pub unsafe fn save_vectors(into: *mut [u64; 66]) {
+    // SAFETY: as the caller promises.
+    unsafe { koskit_save_vectors(into) }
+}
+
+/// Sets them.
+///
+/// # Safety
+/// They can be read there.
+pub unsafe fn load_vectors(from: *const [u64; 66]) {
+    // SAFETY: as the caller promises; libkos itself uses none of these registers.
+    unsafe { koskit_load_vectors(from) }
+}
+
+/// Does again what failed, so that the container ends by it. The block has the registers.
+pub fn refault(block: *mut Block) -> ! {
+    // SAFETY: whoever faults go to takes the thread from there.
+    unsafe { koskit_refault(block) }
+}
+
+/// Where a thread is that has been stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the program, between two instructions of its own.
+    Program,
+    /// On the way from the program to libkos.
+    Stub,
+    /// In libkos, and will look at [`Block::attention`].
+    Within,
+    /// On the way out, and will not look any more; the block has all.
+    Leaving,
+    /// Where it waits for all its registers to be set ([`Place::Leaving`], too).
+    Resume,
+    /// Where it says that it is to fail again.
+    Refault,
+}
+
+/// Where an address of an instruction is.
+pub fn place(pc: u64) -> Place {
+    let at = |label: unsafe extern "C" fn()| label as *const () as u64;
+    let refault = koskit_refault as *const () as u64;
+    if !(KOS_BASE..KOS_END).contains(&pc) || vdso::contains(pc) {
+        return if in_stub(pc) { Place::Stub } else { Place::Program };
+    }
+    match pc {
+        _ if pc == at(koskit_resume) => Place::Resume,
+        _ if pc == refault + 4 => Place::Refault,
+        _ if (at(koskit_leaving)..at(koskit_left)).contains(&pc) => Place::Leaving,
+        _ if (at(koskit_entry16)..at(koskit_entry16) + GATES).contains(&pc) => Place::Stub,
+        _ => Place::Within,
+    }
+}
+
+/// Bytes of the gates, in which a call may be answered without `serve`.
+const GATES: u64 = 256;
+
+/// Whether an instruction is one of a stub's before libkos has the thread ([`koskit_spec::gate`]).
+fn in_stub(pc: u64) -> bool {
+    const MRS16: u32 = 0xd53b_d070;
+    const MRS8: u32 = 0xd53b_d068;
+    const SAVE16: u32 = 0xf900_021e;
+    const SAVE8: u32 = 0xf900_011e;
+    const BACK16: u32 = 0xf900_061e;
+    const BACK8: u32 = 0xf900_051e;
+    const LOAD16: u32 = 0xf940_0a1e;
+    const LOAD8: u32 = 0xf940_0d1e;
+    const BR30: u32 = 0xd61f_03c0;
+    let word = |at: u64| {
+        let bytes = user::bytes(at, 4).ok()?;
+        Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    };
+    let is_call = |word: u32| word >> 26 == 0b10_0101;
+    // Of a word that is no stub's, its neighbours are not looked at.
+    match word(pc) {
+        Some(MRS16 | MRS8 | SAVE16 | SAVE8 | BACK16 | BACK8 | LOAD16 | LOAD8) => true,
+        Some(BR30) => matches!(word(pc - 4), Some(LOAD16 | LOAD8)),
+        Some(call) if is_call(call) => matches!(word(pc - 4), Some(SAVE16 | SAVE8)),
+        // `sub x8, x8, #N`, and `cbnz x8` behind it.
+        Some(sub) if sub >> 22 == 0x344 && sub & 0x3ff == 0x108 => word(pc + 8) == Some(MRS8),
+        Some(test) if test & 0xff00_001f == 0xb500_0008 => word(pc + 4) == Some(MRS8),
+        _ => false,
+    }
+}
+
+impl Block {
+    /// Has the thread see its signals: at the end of its next call at the latest, whichever that is.
+    pub fn call_for_attention(&mut self) {
+        self.attention.store(1, Ordering::SeqCst);
+        self.entry16 = koskit_entry16_slow as *const () as u64;
+    }
+
+    /// The thread sees them.
+    pub fn give_attention(&mut self) {
+        self.attention.store(0, Ordering::SeqCst);
+        self.entry16 = koskit_entry16 as *const () as u64;
+    }
+
+    /// Has a thread that was stopped in the program go on where it attends to its signals, or to
+    /// what it has caused: its registers are kept, and changed.
+    pub fn divert(&mut self, registers: &mut Registers, cause: Cause) {
+        let Registers { x, sp, pc, spsr, .. } = *registers;
+        self.context = Context { x, nzcv: spsr & FLAGS, sp, pc, way: way::ALL };
+        self.cause = cause;
+        self.lead(registers);
+    }
+
+    /// The same where the block has them already.
+    pub fn lead(&mut self, registers: &mut Registers) {
+        registers.pc = koskit_attend as *const () as u64;
+        registers.x[19] = &raw const *self as u64;
+    }
+
+    /// Sets all registers to what the block has.
+    pub fn restore(&self, registers: &mut Registers) {
+        let Context { x, nzcv, sp, pc, .. } = self.context;
+        *registers = Registers { x, sp, pc, spsr: nzcv & FLAGS, ..*registers };
+    }
+}
+
+/// The flags in SPSR; all else there is 0 of a thread of a program.
+const FLAGS: u64 = 0xf000_0000;
+/// Comment of the `brk` of a thread that has all its registers set.
+const RESUME: u16 = 0x6b72;
 
 /// The calling thread's TPIDR_EL0.
 pub fn thread_pointer() -> u64 {

@@ -2,6 +2,7 @@
 //!
 //! | module | answers |
 //! |---|---|
+//! | `alarms` | timers that send signals |
 //! | `change` | calls that change the tree of files |
 //! | `files` | opening files, telling what they are, descriptors |
 //! | `input` | reading and writing |
@@ -11,8 +12,10 @@
 //! | `options` | options of sockets |
 //! | `poll` | waiting for descriptors |
 //! | `sockets` | sockets |
+//! | `frame` | what a signal handler finds on its stack |
 //! | `futex` | waiting for words |
-//! | `program` | signals, limits, identity |
+//! | `program` | limits, identity |
+//! | `signals` | signals within the process |
 //! | `threads` | their beginning and end |
 //! | `time` | clocks, and sleeping |
 //! | `wait` | what happens to a call that cannot be answered yet |
@@ -21,8 +24,10 @@
 //! this libkos does not have give ENOSYS, and are named once on the machine's log, so that a
 //! program that misbehaves can be understood.
 
+mod alarms;
 mod change;
 mod files;
+mod frame;
 mod futex;
 mod input;
 mod lock;
@@ -31,12 +36,14 @@ mod nameless;
 mod options;
 mod poll;
 mod program;
+mod signals;
 mod sockets;
 mod threads;
 mod time;
 mod wait;
 
 pub use map::{Interpreter, interpreter_path};
+pub use signals::{Cause, Fault};
 
 use crate::context::Context;
 use crate::errno::{Errno, Result};
@@ -52,9 +59,9 @@ use core::fmt::{self, Write as _};
 use koskit_spec::contract::Process;
 use koskit_spec::info::{Info, request};
 use koskit_spec::layout::PAGE;
-use program::Signals;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore as _, SeedableRng as _};
+use signals::Signals;
 use threads::Thread;
 use wait::{Due, Waits};
 
@@ -70,6 +77,7 @@ pub struct Kos<'a, S> {
     memory: Memory,
     random: ChaCha20Rng,
     signals: Signals,
+    alarms: alarms::Alarms,
     /// Arguments and environment.
     process: Option<Process<'a>>,
     /// `/proc/sys/kernel/random/boot_id`, once somebody has asked for it.
@@ -133,6 +141,7 @@ impl<'a, S: System> Kos<'a, S> {
             memory: Memory::new(info.heap_base, info.heap_base + info.heap_pages * PAGE),
             random: ChaCha20Rng::from_seed(seed),
             signals: Signals::default(),
+            alarms: alarms::Alarms::default(),
             process: None,
             boot_id: None,
             oom_score_adj: 0,
@@ -184,23 +193,43 @@ impl<'a, S: System> Kos<'a, S> {
     /// gives is in `x0` then, unless the thread has to wait.
     pub fn serve(&mut self, thread: usize, context: &mut Context) -> Next {
         self.current = thread;
-        let result = match self.due() {
-            Due::Call => {
-                let [a, b, c, d, e, f, ..] = context.x;
-                self.answer(context.x[8], [a, b, c, d, e, f])
+        loop {
+            let result = match self.due() {
+                Due::Call => {
+                    let [a, b, c, d, e, f, ..] = context.x;
+                    self.answer(context.x[8], [a, b, c, d, e, f])
+                }
+                Due::Answered(result) => result,
+                Due::Nothing => return Next::Wait,
+            };
+            if let Err(errno @ Errno(Errno::OURS..)) = result {
+                match self.unusual(errno, context) {
+                    Some(next) => return next,
+                    None => continue,
+                }
             }
-            Due::Answered(result) => result,
-            Due::Nothing => return Next::Wait,
-        };
-        match result {
-            Err(Errno::WAIT) => Next::Wait,
-            Err(Errno::END) => Next::End,
+            *self.attempt() = wait::Attempt::default();
+            context.x[0] = Errno::encode(result);
+            return Next::Go;
+        }
+    }
+
+    /// What comes of a call that has no answer; none where it is to be answered again.
+    #[cold]
+    fn unusual(&mut self, errno: Errno, context: &mut Context) -> Option<Next> {
+        match errno {
+            Errno::WAIT => return Some(Next::Wait),
+            Errno::END => return Some(Next::End),
+            Errno::CONTEXT if context.x[8] == RT_SIGRETURN => self.sigreturn(context),
+            Errno::CONTEXT => context.x[0] = Errno::encode(self.sigaltstack(context)),
+            _ if self.interrupted(context) => {}
             _ => {
-                *self.attempt() = wait::Attempt::default();
-                context.x[0] = Errno::encode(result);
-                Next::Go
+                self.attempt().again();
+                return None;
             }
         }
+        *self.attempt() = wait::Attempt::default();
+        Some(Next::Go)
     }
 
     // Where this were part of its caller, its arguments would be looked at before the number is.
@@ -242,12 +271,12 @@ impl<'a, S: System> Kos<'a, S> {
             FCNTL => self.fcntl(a, b, c),
             FLOCK => self.flock(a, b),
             IOCTL => self.ioctl(a, b, c),
-            PPOLL => self.ppoll(a, b, c),
-            PSELECT6 => self.pselect(a, [b, c, d], e),
+            PPOLL => self.with_mask(d, e, |kos| kos.ppoll(a, b, c)),
+            PSELECT6 => self.pselect6(a, [b, c, d], e, f),
             EPOLL_CREATE1 => self.epoll_create(a),
             EPOLL_CTL => self.epoll_ctl(a, b, c, d),
-            EPOLL_PWAIT => self.epoll_pwait(a, b, c, d),
-            EPOLL_PWAIT2 => self.epoll_pwait2(a, b, c, d),
+            EPOLL_PWAIT => self.with_mask(e, f, |kos| kos.epoll_pwait(a, b, c, d)),
+            EPOLL_PWAIT2 => self.with_mask(e, f, |kos| kos.epoll_pwait2(a, b, c, d)),
             PIPE2 => self.pipe2(a, b),
             EVENTFD2 => self.eventfd(a, b),
             TIMERFD_CREATE => self.timerfd_create(a, b),
@@ -371,10 +400,23 @@ impl<'a, S: System> Kos<'a, S> {
             FUTEX => self.futex([a, b, c, d, e, f]),
             RT_SIGACTION => self.sigaction(a, b, c, d),
             RT_SIGPROCMASK => self.sigprocmask(a, b, c, d),
-            RT_SIGPENDING => self.sigpending(a),
-            SIGALTSTACK => self.sigaltstack(a, b),
-            KILL | TKILL => self.kill(a, b),
-            TGKILL => self.kill(b, c),
+            RT_SIGPENDING => self.sigpending(a, b),
+            RT_SIGSUSPEND => self.sigsuspend(a, b),
+            RT_SIGTIMEDWAIT => self.sigtimedwait(a, b, c, d),
+            RT_SIGQUEUEINFO => self.sigqueueinfo(a, None, b, c),
+            RT_TGSIGQUEUEINFO => self.sigqueueinfo(a, Some(b), c, d),
+            KILL => self.kill(a, b),
+            TKILL => self.tgkill(None, a, b),
+            TGKILL => self.tgkill(Some(a), b, c),
+            // They need the thread's registers.
+            RT_SIGRETURN | SIGALTSTACK => Err(Errno::CONTEXT),
+            GETITIMER => self.getitimer(a, b),
+            SETITIMER => self.setitimer(a, b, c),
+            TIMER_CREATE => self.timer_create(a, b, c),
+            TIMER_SETTIME => self.timer_settime(a, b, c, d),
+            TIMER_GETTIME => self.timer_gettime(a, b),
+            TIMER_GETOVERRUN => self.timer_getoverrun(a),
+            TIMER_DELETE => self.timer_delete(a),
             // Programs ask for these to see whether they can, and do well without.
             RSEQ | CLONE3 => Err(Errno::NOSYS),
             _ => Err(self.missing(number)),
@@ -412,6 +454,12 @@ impl<'a, S: System> Kos<'a, S> {
         let _ = Log(&mut self.system).write_fmt(line);
     }
 
+    /// Does what [`Kos::time_passed`] does, for a caller that is no thread of the program.
+    pub fn tick(&mut self) {
+        self.current = usize::MAX;
+        self.time_passed();
+    }
+
     /// The system, for what is no call.
     pub fn system(&mut self) -> &mut S {
         &mut self.system
@@ -427,6 +475,8 @@ pub enum Next {
     Wait,
     /// It is gone.
     End,
+    /// It does again what failed, and nobody handles it.
+    Fault,
 }
 
 /// The process's number, and its first thread's: the first of its container.

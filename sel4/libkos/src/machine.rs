@@ -1,6 +1,8 @@
 //! The machine below libkos: the root server for output and the end, seL4 for memory.
 
+use crate::faults;
 use crate::frames::Frames;
+use crate::gate;
 use crate::threads::Threads;
 use core::fmt;
 use koskit_abi::{Endpoint, Ipc, MessageInfo, Tcb, ipc};
@@ -24,8 +26,9 @@ impl Machine {
     /// ENOMEM where the memory that was handed over is too little for the list of it.
     pub fn new(info: &Info) -> Result<Self> {
         let mut ipc = messages();
-        let frames = Frames::new(&mut ipc, info)?;
-        Ok(Self { ipc, frames, threads: Threads::new(info) })
+        let mut frames = Frames::new(&mut ipc, info)?;
+        let threads = Threads::new(&mut ipc, &mut frames, info);
+        Ok(Self { ipc, frames, threads })
     }
 }
 
@@ -161,6 +164,28 @@ impl System for Machine {
 
     fn wake(&mut self, thread: usize) {
         self.threads.wake(thread);
+    }
+
+    fn interrupt(&mut self, thread: usize) {
+        self.threads.interrupt(&mut self.ipc, thread);
+    }
+
+    fn sigreturn(&self) -> u64 {
+        faults::sigreturn()
+    }
+
+    fn watch(&mut self) -> Result<()> {
+        self.threads.watch(&mut self.ipc, &mut self.frames)
+    }
+
+    fn save_vectors(&mut self, into: u64) {
+        // SAFETY: the caller has such memory; libkos has not changed the registers.
+        unsafe { gate::save_vectors(into as *mut _) }
+    }
+
+    fn load_vectors(&mut self, from: u64) {
+        // SAFETY: the caller has such memory.
+        unsafe { gate::load_vectors(from as *const _) }
     }
 
     fn reserve(&mut self, bytes: usize) -> Result<()> {

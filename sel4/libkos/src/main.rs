@@ -10,6 +10,8 @@ extern crate alloc;
 #[cfg(target_os = "none")]
 mod copy;
 #[cfg(target_os = "none")]
+mod faults;
+#[cfg(target_os = "none")]
 mod frames;
 #[cfg(target_os = "none")]
 mod gate;
@@ -26,7 +28,7 @@ mod threads;
 #[cfg(target_os = "none")]
 mod vdso;
 #[cfg(target_os = "none")]
-use start::{answer, serve, start};
+use start::{answer, attend, serve, start};
 
 #[cfg(not(target_os = "none"))]
 fn main() {

@@ -135,6 +135,12 @@ impl Memory {
         self.ranges.iter().map(|(&start, range)| (start, range.end, range.protection))
     }
 
+    /// Whether something is mapped at an address, with or without access, that libkos mapped.
+    pub fn is_mapped(&self, address: u64) -> bool {
+        let page = address & !(PAGE - 1);
+        self.covers(page, page.saturating_add(PAGE))
+    }
+
     /// `brk`: moves the break, if the heap reaches so far, and returns where it is.
     pub fn brk(&mut self, address: u64) -> u64 {
         let heap = &mut self.heap;

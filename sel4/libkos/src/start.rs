@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 use koskit_abi::{Notification, ipc};
-use koskit_libkos::kos::{Kos, Next, interpreter_path};
+use koskit_libkos::kos::{Cause, Kos, Next, interpreter_path};
 use koskit_libkos::process;
 use koskit_spec::contract::Process;
 use koskit_spec::info::Info;
@@ -38,17 +38,31 @@ pub extern "C" fn start() -> ! {
 /// Serves the call whose registers are in the block, until it has its answer. Runs on the little
 /// stack in the block's page.
 pub extern "C" fn serve(block: *mut Block) {
+    run(block, CALL);
+}
+
+/// Has a thread see to its signals, and to what it was led here for.
+pub extern "C" fn attend(block: *mut Block) {
+    run(block, ATTEND);
+}
+
+#[inline]
+fn run(block: *mut Block, why: u64) {
     lock::take();
     loop {
         // SAFETY: it is this thread's own block, which nobody else touches with the lock taken.
         let (notification, tcb) = unsafe { ((*block).notification, (*block).tcb) };
         // SAFETY: we have the lock, and come from the program.
-        match unsafe { gate::with_stack(block) } {
+        match unsafe { gate::with_stack(block, why) } {
             GO => break lock::give(),
             WAIT => {
                 lock::give();
                 ipc::wait(Notification::at(notification));
                 lock::take();
+            }
+            FAULT => {
+                lock::give();
+                gate::refault(block);
             }
             _ => {
                 // From here on another thread may get the block.
@@ -62,21 +76,34 @@ pub extern "C" fn serve(block: *mut Block) {
 const GO: u64 = 0;
 const WAIT: u64 = 1;
 const END: u64 = 2;
+const FAULT: u64 = 3;
+
+const CALL: u64 = 0;
+const ATTEND: u64 = 1;
 
 /// Does with the lock taken, on libkos's own stack, what `serve` asks for. Without a block the
 /// time has passed.
-pub extern "C" fn answer(block: *mut Block) -> u64 {
+pub extern "C" fn answer(block: *mut Block, why: u64) -> u64 {
     // SAFETY: see `Sync` for `State`; the program runs only after `start` has written it.
     let kos = unsafe { (*KOS.0.get()).assume_init_mut() };
     // SAFETY: where there is one, it is the calling thread's own.
     let Some(block) = (unsafe { block.as_mut() }) else {
-        kos.time_passed();
+        kos.tick();
         return GO;
     };
-    match kos.serve(block.place as usize, &mut block.context) {
+    let place = block.place as usize;
+    let next = if why == CALL {
+        kos.serve(place, &mut block.context)
+    } else {
+        block.give_attention();
+        let cause = core::mem::replace(&mut block.cause, Cause::Signal);
+        kos.attend(place, &mut block.context, cause)
+    };
+    match next {
         Next::Go => GO,
         Next::Wait => WAIT,
         Next::End => END,
+        Next::Fault => FAULT,
     }
 }
 
@@ -86,7 +113,7 @@ pub extern "C" fn clock() -> ! {
         ipc::wait(Notification::at(slot::TIMER));
         lock::take();
         // SAFETY: we have the lock, and a stack of our own.
-        unsafe { gate::with_stack(core::ptr::null_mut()) };
+        unsafe { gate::with_stack(core::ptr::null_mut(), ATTEND) };
         lock::give();
     }
 }

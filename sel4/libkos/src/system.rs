@@ -66,6 +66,28 @@ pub trait System: Pages {
     /// Has the thread at this place, which waits, served.
     fn wake(&mut self, thread: usize);
 
+    /// Has [`Kos::attend`](crate::kos::Kos::attend) called for the thread at this place before it
+    /// goes on in the program. Where it runs there, it is stopped for that.
+    fn interrupt(&mut self, thread: usize);
+
+    /// Where a handler returns to that names no such place: `mov x8, #139; svc #0`, whoever comes
+    /// there makes that call. 0 where handlers cannot return.
+    fn sigreturn(&self) -> u64;
+
+    /// Has [`Kos::time_passed`](crate::kos::Kos::time_passed) called when the time of
+    /// [`set_timer`](Self::set_timer) comes, though no thread may wait then.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    fn watch(&mut self) -> Result<()>;
+
+    /// Writes the vector registers of the thread that is served: v0 to v31, then FPSR and FPCR as
+    /// words of 64 bits, in all 528 bytes that may be written.
+    fn save_vectors(&mut self, into: u64);
+
+    /// Sets them, from such bytes.
+    fn load_vectors(&mut self, from: u64);
+
     /// Makes sure that `bytes` can be allocated, so that a call which has begun does not end
     /// halfway for lack of memory.
     ///

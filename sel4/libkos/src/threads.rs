@@ -7,16 +7,16 @@
 //! the others can then wait for each other. While there is one thread only, it waits for the timer
 //! itself.
 
+use crate::faults;
 use crate::frames::Frames;
-use crate::gate::{self, Block};
+use crate::gate::{self, Block, Place};
 use crate::lock;
 use crate::start;
 use alloc::alloc::{Layout, alloc};
 use alloc::vec::Vec;
-use koskit_abi::{
-    CNode, CNodeGuard, Frame, Ipc, Notification, Object, Registers, Space, Tcb, VSpace, ipc,
-};
+use koskit_abi::{Frame, Ipc, Notification, Object, Registers, Tcb, ipc};
 use koskit_libkos::errno::{Errno, Result};
+use koskit_libkos::kos::Cause;
 use koskit_libkos::system::Spawn;
 use koskit_spec::info::Info;
 use koskit_spec::layout::{BLOCK_BASE, IPC_BUFFER, PAGE, slot};
@@ -29,21 +29,22 @@ pub struct Threads {
     free: Vec<*mut Block>,
     /// Whether there is a clock.
     clock: bool,
-    guard: CNodeGuard,
     priority: u8,
     max_priority: u8,
 }
 
 impl Threads {
     /// The first one, whose block the root server has mapped.
-    pub fn new(info: &Info) -> Self {
+    pub fn new(ipc: &mut Ipc, frames: &mut Frames, info: &Info) -> Self {
         // SAFETY: the root server has mapped a page there for this, which nothing else uses.
         let first = unsafe { Block::open(BLOCK_BASE, slot::TCB, slot::TIMER) };
+        faults::set_guard(64 - info.cnode_bits);
+        // Where there is no memory for it, the container does without.
+        let _ = faults::make(ipc, frames, first, above(info.priority, info.max_priority));
         Self {
             blocks: Vec::from([first]),
             free: Vec::new(),
             clock: false,
-            guard: CNodeGuard { bits: 0, size: 64 - info.cnode_bits },
             priority: info.priority,
             max_priority: info.max_priority,
         }
@@ -58,9 +59,7 @@ impl Threads {
         // For lists of so many, and a page in a place that is a multiple of its size.
         let lists = 8 * (self.blocks.len() + 1) * size_of::<*mut Block>();
         frames.reserve(ipc, lists + 2 * PAGE as usize)?;
-        if !self.clock {
-            self.make_clock(ipc, frames)?;
-        }
+        self.watch(ipc, frames)?;
         let block = match self.free.pop() {
             Some(block) => block,
             None => self.make(ipc, frames, self.priority)?,
@@ -106,11 +105,61 @@ impl Threads {
         }
     }
 
+    /// As [`System::watch`](koskit_libkos::system::System::watch).
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn watch(&mut self, ipc: &mut Ipc, frames: &mut Frames) -> Result<()> {
+        if self.clock { Ok(()) } else { self.make_clock(ipc, frames) }
+    }
+
+    /// As [`System::interrupt`](koskit_libkos::system::System::interrupt).
+    pub fn interrupt(&mut self, ipc: &mut Ipc, place: usize) {
+        /// From a stub it is a few instructions to libkos.
+        const TRIES: usize = 16;
+        // SAFETY: blocks are never unmapped; what other threads read of them is atomic, or read
+        // while they are stopped.
+        let block = unsafe { &mut *self.blocks[place] };
+        block.call_for_attention();
+        if core::ptr::eq(block, Block::own()) || faults::sigreturn() == 0 {
+            return;
+        }
+        let tcb = Tcb::at(block.tcb);
+        for _ in 0..TRIES {
+            // Who has just been woken in libkos would wait again if he were stopped there: seL4 5.0.0
+            // goes on with the system call itself.
+            let is_within =
+                |at: &Registers| matches!(gate::place(at.pc), Place::Within | Place::Refault);
+            if faults::is_busy()
+                || tcb.read_registers(ipc).as_ref().is_ok_and(is_within)
+                || tcb.suspend(ipc).is_err()
+            {
+                return;
+            }
+            let Ok(mut registers) = tcb.read_registers(ipc) else { return };
+            match gate::place(registers.pc) {
+                Place::Program => block.divert(&mut registers, Cause::Signal),
+                Place::Leaving | Place::Resume => block.lead(&mut registers),
+                Place::Stub => {
+                    let _ = tcb.resume(ipc);
+                    ipc::yield_now();
+                    continue;
+                }
+                Place::Within | Place::Refault => {
+                    let _ = tcb.resume(ipc);
+                    return;
+                }
+            }
+            let _ = tcb.write_registers(ipc, registers, true);
+            return;
+        }
+    }
+
     fn make_clock(&mut self, ipc: &mut Ipc, frames: &mut Frames) -> Result<()> {
         let first = frames.make_small(ipc, Object::Notification)?;
         lock::set_notification(frames.make_small(ipc, Object::Notification)?);
         // So that the time is noticed while others run.
-        let priority = self.max_priority.min(self.priority.saturating_add(1));
+        let priority = above(self.priority, self.max_priority);
         let block = self.make(ipc, frames, priority)?;
         let registers = Registers {
             pc: start::clock as *const () as u64,
@@ -131,12 +180,15 @@ impl Threads {
     fn make(&self, ipc: &mut Ipc, frames: &mut Frames, priority: u8) -> Result<*mut Block> {
         let tcb = frames.make_small(ipc, Object::Tcb)?;
         let notification = frames.make_small(ipc, Object::Notification)?;
-        let spaces = Space {
-            fault_endpoint: slot::FAULT,
-            cspace: CNode::at(slot::CNODE),
-            guard: self.guard,
-            vspace: VSpace::at(slot::VSPACE),
-        };
+        // SAFETY: the layout's size is not 0.
+        let page = unsafe { alloc(Layout::new::<Page>()) };
+        if page.is_null() {
+            return Err(Errno::NOMEM);
+        }
+        // SAFETY: it was allocated just now, and is never freed.
+        let block = unsafe { Block::open(page as u64, tcb, notification) };
+        // SAFETY: nobody else has it yet.
+        let spaces = faults::space(faults::endpoint_for(ipc, frames, unsafe { &*block })?);
         let (own, buffer) = (Tcb::at(slot::TCB), Frame::at(slot::BUFFER));
         let thread = Tcb::at(tcb);
         thread
@@ -144,14 +196,13 @@ impl Threads {
             .and_then(|()| thread.set_max_priority(ipc, own, self.max_priority))
             .and_then(|()| thread.set_priority(ipc, own, priority))
             .map_err(|_| Errno::NOMEM)?;
-        // SAFETY: the layout's size is not 0.
-        let page = unsafe { alloc(Layout::new::<Page>()) };
-        if page.is_null() {
-            return Err(Errno::NOMEM);
-        }
-        // SAFETY: it was allocated just now, and is never freed.
-        Ok(unsafe { Block::open(page as u64, tcb, notification) })
+        Ok(block)
     }
+}
+
+/// The priority of what must not wait for the program's threads.
+fn above(priority: u8, most: u8) -> u8 {
+    most.min(priority.saturating_add(1))
 }
 
 #[repr(align(4096))]

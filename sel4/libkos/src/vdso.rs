@@ -148,6 +148,12 @@ koskit_vdso_end:
 
 unsafe extern "C" {
     fn koskit_vdso();
+    fn koskit_vdso_end();
+}
+
+/// Whether an instruction is one of these functions.
+pub fn contains(pc: u64) -> bool {
+    (address()..koskit_vdso_end as *const () as u64).contains(&pc)
 }
 
 /// Address of the image.

@@ -316,14 +316,6 @@ impl<S: System> Kos<'_, S> {
         }
     }
 
-    /// Tells the process that nobody reads what it writes.
-    pub(super) fn broken_pipe(&mut self) -> Errno {
-        const SIGPIPE: u64 = 13;
-        // It is the process itself.
-        let _ = self.kill(super::PID, SIGPIPE);
-        Errno::PIPE
-    }
-
     /// What is written to a file of `/proc`.
     fn command(&mut self, path: &str, bytes: &[u8]) -> Result {
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);

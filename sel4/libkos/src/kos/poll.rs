@@ -77,7 +77,13 @@ impl<S: System> Kos<'_, S> {
         if found == 0 && !self.is_over(until) { Err(self.block(Some(next))) } else { Ok(found) }
     }
 
-    pub(super) fn pselect(&mut self, fds: u64, sets: [u64; 3], timeout: u64) -> Result {
+    /// `pselect6`, whose last argument is the address of a set of signals and its size.
+    pub(super) fn pselect6(&mut self, fds: u64, sets: [u64; 3], timeout: u64, mask: u64) -> Result {
+        let [mask, size] = if mask == 0 { [0; 2] } else { user::words(mask)? };
+        self.with_mask(mask, size, |kos| kos.pselect(fds, sets, timeout))
+    }
+
+    fn pselect(&mut self, fds: u64, sets: [u64; 3], timeout: u64) -> Result {
         const WANTED: [u32; 3] =
             [poll::IN | poll::HUP | poll::ERR, poll::OUT | poll::ERR, poll::PRI];
         let fds = u64::from(fds as u32).min(FD_MAX as u64);

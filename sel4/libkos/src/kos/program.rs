@@ -1,7 +1,7 @@
-//! The process itself: signals, limits, identity.
+//! The process itself: limits, identity.
 
+use super::Kos;
 use super::time::NS;
-use super::{Kos, PID};
 use crate::errno::{Errno, Result};
 use crate::fd::FD_MAX;
 use crate::proc::{HOSTNAME, RELEASE};
@@ -10,124 +10,7 @@ use crate::user;
 use koskit_spec::info::Info;
 use koskit_spec::layout::{LARGE_PAGE, PAGE};
 
-/// What a process wants done about signals. Handlers are kept but not run: nothing sends
-/// signals here but the process itself.
-pub(super) struct Signals {
-    actions: [[u64; 4]; SIGNALS],
-    blocked: u64,
-    pending: u64,
-    stack: [u64; 3],
-}
-
-const SIGNALS: usize = 64;
-const SIG_DFL: u64 = 0;
-const SIG_IGN: u64 = 1;
-const SIGKILL: u64 = 9;
-const SIGSTOP: u64 = 19;
-/// Bits of the signals that by default do nothing: CHLD, CONT, URG, WINCH.
-const IGNORED: u64 = bit(17) | bit(18) | bit(23) | bit(28);
-/// The alternate stack is not in use.
-const SS_DISABLE: u64 = 2;
-
-const fn bit(signal: u64) -> u64 {
-    1 << (signal - 1)
-}
-
-impl Default for Signals {
-    fn default() -> Self {
-        Self { actions: [[0; 4]; SIGNALS], blocked: 0, pending: 0, stack: [0, SS_DISABLE, 0] }
-    }
-}
-
 impl<S: System> Kos<'_, S> {
-    pub(super) fn sigaction(&mut self, signal: u64, new: u64, old: u64, size: u64) -> Result {
-        if size != 8 || signal == 0 || signal > SIGNALS as u64 {
-            return Err(Errno::INVAL);
-        }
-        if new != 0 && (signal == SIGKILL || signal == SIGSTOP) {
-            return Err(Errno::INVAL);
-        }
-        let action = &mut self.signals.actions[signal as usize - 1];
-        let before = *action;
-        if new != 0 {
-            *action = user::words(new)?;
-        }
-        if old != 0 {
-            user::set_words(old, &before)?;
-        }
-        Ok(0)
-    }
-
-    pub(super) fn sigprocmask(&mut self, how: u64, new: u64, old: u64, size: u64) -> Result {
-        if size != 8 {
-            return Err(Errno::INVAL);
-        }
-        let before = self.signals.blocked;
-        if new != 0 {
-            let [set] = user::words(new)?;
-            let blocked = match how {
-                0 => before | set,
-                1 => before & !set,
-                2 => set,
-                _ => return Err(Errno::INVAL),
-            };
-            self.signals.blocked = blocked & !(bit(SIGKILL) | bit(SIGSTOP));
-        }
-        if old != 0 {
-            user::set_words(old, &[before])?;
-        }
-        self.deliver();
-        Ok(0)
-    }
-
-    pub(super) fn sigpending(&mut self, into: u64) -> Result {
-        user::set_words(into, &[self.signals.pending])?;
-        Ok(0)
-    }
-
-    pub(super) fn sigaltstack(&mut self, new: u64, old: u64) -> Result {
-        let before = self.signals.stack;
-        if new != 0 {
-            self.signals.stack = user::words(new)?;
-        }
-        if old != 0 {
-            user::set_words(old, &before)?;
-        }
-        Ok(0)
-    }
-
-    /// `kill` and `tkill`. The process can only reach itself.
-    pub(super) fn kill(&mut self, target: u64, signal: u64) -> Result {
-        if signal > SIGNALS as u64 {
-            return Err(Errno::INVAL);
-        }
-        if target != PID && target as i32 != 0 && target as i32 != -1 {
-            return Err(Errno::SRCH);
-        }
-        if signal != 0 {
-            self.signals.pending |= bit(signal);
-            self.deliver();
-        }
-        Ok(0)
-    }
-
-    /// Does what pending signals ask for: most end the process.
-    fn deliver(&mut self) {
-        let mut now = self.signals.pending & !self.signals.blocked;
-        self.signals.pending &= !now;
-        while now != 0 {
-            let signal = u64::from(now.trailing_zeros()) + 1;
-            now &= now - 1;
-            match self.signals.actions[signal as usize - 1][0] {
-                SIG_DFL if bit(signal) & IGNORED == 0 => self.system.exit(128 + signal as u8),
-                SIG_DFL | SIG_IGN => {}
-                _ => self.log(format_args!(
-                    "libkos: signal {signal} is dropped; signal handlers do not run yet\n"
-                )),
-            }
-        }
-    }
-
     pub(super) fn prlimit(&mut self, resource: u64, old: u64) -> Result {
         const INFINITY: u64 = u64::MAX;
         const STACK: u64 = 3;

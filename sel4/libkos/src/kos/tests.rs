@@ -21,6 +21,8 @@ pub(crate) struct Machine {
     spawned: Vec<Spawn>,
     retired: Vec<usize>,
     woken: Vec<usize>,
+    /// Places of those that are to be led to their signals.
+    interrupted: Vec<usize>,
     /// Begins no more threads.
     full: bool,
 }
@@ -29,9 +31,22 @@ impl Default for Machine {
     fn default() -> Self {
         let (written, limits) = (Vec::new(), VecDeque::new());
         let (spawned, retired, woken) = (Vec::new(), Vec::new(), Vec::new());
+        let interrupted = Vec::new();
         let (ticks, timer, full) = (core::cell::Cell::default(), 0, false);
         let (input, room) = (VecDeque::new(), usize::MAX);
-        Self { written, limits, input, ticks, room, timer, spawned, retired, woken, full }
+        Self {
+            written,
+            limits,
+            input,
+            ticks,
+            room,
+            timer,
+            spawned,
+            retired,
+            woken,
+            interrupted,
+            full,
+        }
     }
 }
 
@@ -100,7 +115,28 @@ impl System for Machine {
     fn free_pages(&self) -> u64 {
         100
     }
+
+    fn interrupt(&mut self, thread: usize) {
+        self.interrupted.push(thread);
+    }
+
+    fn sigreturn(&self) -> u64 {
+        SIGRETURN
+    }
+
+    fn watch(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn save_vectors(&mut self, into: u64) {
+        crate::user::bytes_mut(into, 528).unwrap().fill(0x77);
+    }
+
+    fn load_vectors(&mut self, _: u64) {}
 }
+
+/// Where handlers return to.
+const SIGRETURN: u64 = 0xabcd_0000;
 
 pub(crate) type Test = Kos<'static, Machine>;
 
@@ -140,7 +176,16 @@ pub(crate) fn call(
         assert!(timer > kos.system().ticks(), "it waits for ever");
         kos.system().ticks.set(timer);
     }
+    attend(kos, 0, &mut context);
     answer(&context)
+}
+
+/// Does what the machine does where a thread is to be led to its signals.
+fn attend(kos: &mut Test, place: usize, context: &mut Context) {
+    while let Some(index) = kos.system().interrupted.iter().position(|&of| of == place) {
+        kos.system().interrupted.remove(index);
+        assert_eq!(kos.attend(place, context, Cause::Signal), Next::Go);
+    }
 }
 
 /// What a thread has when it makes a call.
@@ -586,5 +631,7 @@ fn a_program_says_in_its_headers_which_linker_it_wants() {
     assert!(kos.interpreter(b"/bin/run").unwrap_err().contains("cannot be loaded"));
 }
 
+#[path = "tests/signals.rs"]
+mod signals;
 #[path = "tests/threads.rs"]
 mod threads;

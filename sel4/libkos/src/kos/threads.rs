@@ -1,5 +1,6 @@
 //! Threads: their beginning, their end, and what the scheduler is asked about them.
 
+use super::signals::Own;
 use super::wait::{Attempt, Waits};
 use super::{Kos, PID, RESERVE};
 use crate::errno::{Errno, Result};
@@ -21,6 +22,8 @@ pub(super) struct Thread {
     robust: u64,
     /// PR_SET_NAME's.
     pub name: [u8; 16],
+    /// Its signals.
+    pub signals: Own,
 }
 
 impl Thread {
@@ -97,8 +100,9 @@ impl<S: System> Kos<'_, S> {
             }
         }
         let clear_tid = if flags & flag::CHILD_CLEARTID != 0 { child } else { 0 };
-        let name = self.thread().name;
-        self.threads[place] = Thread { tid, clear_tid, name, ..Thread::default() };
+        let Thread { name, signals, .. } = *self.thread();
+        let signals = signals.inherited();
+        self.threads[place] = Thread { tid, clear_tid, name, signals, ..Thread::default() };
         // It may run from here on.
         let tls = (flags & flag::SETTLS != 0).then_some(tls);
         if self.system.spawn(Spawn { place, tid, stack, tls }).is_err() {
@@ -125,6 +129,7 @@ impl<S: System> Kos<'_, S> {
             word.store(0, Ordering::SeqCst);
             self.wake_futex(clear_tid, 1, u32::MAX);
         }
+        self.leave_signals();
         self.alive -= 1;
         let place = self.current;
         self.threads[place] = Thread::default();

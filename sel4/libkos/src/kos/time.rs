@@ -89,6 +89,13 @@ impl<S: System> Kos<'_, S> {
         if self.is_over(until) { Ok(0) } else { Err(self.wait(Event::Time, until)) }
     }
 
+    /// Writes how long it is until a time, for who was to sleep until then.
+    pub(super) fn tell_rest(&self, into: u64, until: u64) {
+        let rest = until.saturating_sub(self.monotonic());
+        // The call has failed already.
+        let _ = user::set_words(into, &[rest / NS, rest % NS]);
+    }
+
     /// `struct rusage`: all time was the program's own.
     pub(super) fn getrusage(&mut self, into: u64) -> Result {
         let used = self.now(2)?;

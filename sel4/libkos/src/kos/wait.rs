@@ -39,7 +39,7 @@ pub(super) enum Event {
 pub(super) struct Attempt {
     state: State,
     /// When it gives up, as its first attempt found it.
-    until: Option<u64>,
+    pub until: Option<u64>,
     /// What earlier attempts have done of it, in whatever the call counts.
     pub done: u64,
 }
@@ -53,8 +53,22 @@ enum State {
     Waiting,
     /// It is to be answered again.
     Again,
+    /// A signal has come.
+    Interrupted,
     /// Somebody else has answered it.
     Answered(Result),
+}
+
+impl Attempt {
+    /// Whether the thread waits.
+    pub fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
+    }
+
+    /// Has the call answered again.
+    pub fn again(&mut self) {
+        self.state = State::Again;
+    }
 }
 
 /// All threads that wait, in the order in which they came.
@@ -86,6 +100,9 @@ impl<S: System> Kos<'_, S> {
     /// must not have changed anything that its next attempt does not know of.
     pub(super) fn wait(&mut self, event: Event, until: u64) -> Errno {
         let thread = self.current;
+        if self.is_due(thread) {
+            return Errno::RESTART;
+        }
         self.threads[thread].attempt.state = State::Waiting;
         self.waits.queue.push(Waiter { thread, event, until });
         self.set_timer(until);
@@ -122,6 +139,14 @@ impl<S: System> Kos<'_, S> {
         count
     }
 
+    /// Wakes a thread that waits, for a signal, which its call returns or is interrupted by.
+    pub(super) fn wake_for_signal(&mut self, thread: usize, interrupts: bool) {
+        self.waits.queue.retain(|waiter| waiter.thread != thread);
+        let state = if interrupts { State::Interrupted } else { State::Again };
+        self.threads[thread].attempt.state = state;
+        self.system.wake(thread);
+    }
+
     /// Changes what up to `most` threads wait for, without waking them; how many there were.
     pub(super) fn divert(&mut self, most: usize, change: impl Fn(Event) -> Option<Event>) -> usize {
         let mut count = 0;
@@ -136,6 +161,7 @@ impl<S: System> Kos<'_, S> {
 
     /// Has all threads try again whose time has come, and sets the timer for the next.
     pub fn time_passed(&mut self) {
+        self.ring();
         let now = self.monotonic();
         let Self { waits, threads, system, .. } = self;
         waits.queue.retain(|waiter| {
@@ -148,11 +174,11 @@ impl<S: System> Kos<'_, S> {
         });
         waits.timer = waits.timer.filter(|&at| at > now);
         let next = waits.queue.iter().map(|waiter| waiter.until).min();
-        self.set_timer(next.unwrap_or(NEVER));
+        self.set_timer(next.unwrap_or(NEVER).min(self.alarms.next()));
     }
 
     /// Sees to it that the timer comes by this time.
-    fn set_timer(&mut self, until: u64) {
+    pub(super) fn set_timer(&mut self, until: u64) {
         if until != NEVER && self.waits.timer.is_none_or(|at| until < at) {
             self.waits.timer = Some(until);
             let ticks = self.ticks_at(until);
@@ -203,6 +229,7 @@ impl<S: System> Kos<'_, S> {
         match self.attempt().state {
             State::New | State::Again => Due::Call,
             State::Answered(result) => Due::Answered(result),
+            State::Interrupted => Due::Answered(Err(Errno::RESTART)),
             State::Waiting => Due::Nothing,
         }
     }
