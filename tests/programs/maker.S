@@ -8,7 +8,8 @@
 .equ TCB, 1
 .equ CNODE, 2
 .equ VSPACE, 3
-.equ UNTYPED, 8
+// The last ones of sixteen: libkos has made its own of the first.
+.equ UNTYPED, 8 + 10
 .equ NESTED, 40
 .equ THREAD, 44
 .equ RETYPE, 1

@@ -352,14 +352,14 @@ fn what_a_container_holds_is_what_its_contract_says() {
     live.create(2, &driver);
     live.until("asks container=2 ");
     live.hold_to_contract(2, [1, 3], 1);
-    // One with three threads, and with the clock that libkos has for them.
+    // One with three threads, with the clock and the thread for faults that libkos has for them.
     let labels = [("spec.ut_large_page", "5"), ("spec.ut_4k_pages", "40"), ("spec.threads", "4")];
     let threads = live.prepare_lowered("holds", &labels);
     live.create(3, &threads);
     live.until("asks container=3 ");
     let made = live.hold_to_contract(3, [5, 40], 0);
     let count = |object: &str| made.iter().filter(|held| held.1 == object).count();
-    assert_eq!(count("tcb"), 4, "{made:?}");
+    assert_eq!(count("tcb"), 5, "{made:?}");
     assert!(count("frame") >= 16 && count("signal") >= 4, "{made:?}");
     // To look changes nothing: they go on, and nothing is left of it.
     assert_eq!(live.hold_to_contract(3, [5, 40], 0), made);
