@@ -1,25 +1,28 @@
-/* Wakes fifty times, every five milliseconds, and counts how often it was too late for the next. */
+/* Beats so many times, every so many milliseconds, and says how many beats it has lost: those that
+ * it was too late for when the next one was due. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
-#define BEAT 5000000
-
-int main(void)
+static long since(const struct timespec *start)
 {
-    struct timespec at, now;
-    int lost = 0;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    for (int beat = 0; beat < 50; beat++) {
-        at.tv_nsec += BEAT;
-        if (at.tv_nsec >= 1000000000) {
-            at.tv_nsec -= 1000000000;
-            at.tv_sec++;
-        }
-        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        long late = (now.tv_sec - at.tv_sec) * 1000000000 + now.tv_nsec - at.tv_nsec;
-        lost += late >= BEAT;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (now.tv_sec - start->tv_sec) * 1000000000L + now.tv_nsec - start->tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+    long beats = argc > 1 ? atol(argv[1]) : 1, period = argc > 2 ? atol(argv[2]) * 1000000 : 1;
+    long lost = 0;
+    struct timespec start;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    for (long beat = 1; beat <= beats; beat++) {
+        long due = beat * period, at = start.tv_nsec + due;
+        struct timespec when = { start.tv_sec + at / 1000000000L, at % 1000000000L };
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL);
+        lost += since(&start) - due >= period;
     }
-    printf("50 beats, %d lost\n", lost);
-    return lost;
+    printf("%ld beats, %ld lost\n", beats, lost);
+    return lost != 0;
 }

@@ -6,6 +6,7 @@
 
 mod docker;
 mod home;
+pub mod live;
 mod peers;
 pub mod registry;
 pub mod server;

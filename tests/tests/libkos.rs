@@ -228,7 +228,7 @@ fn a_system_call_costs_few_hundred_instructions() {
 fn a_container_that_takes_all_it_can_is_told_so_and_nobody_else_notices() {
     let hog = container("hog", &[], &[("spec.threads", "8"), ("spec.ut_large_page", "2")]);
     let above = [("spec.priority", "185")];
-    let beats = container("heartbeat", &[], &above);
+    let beats = container("heartbeat", &["50", "5"], &above);
     let options = koskit_machine::Options { icount: true, ..Default::default() };
     let ran = koskit_tests::boot(&[hog, beats], &options).unwrap();
     assert_eq!(ran.ended.before, ran.ended.after, "{ran}");

@@ -1,178 +1,7 @@
 //! Machines that live on: what the host asks of a root server, over its line.
 
-use koskit_image::{Node, Tree};
-use koskit_machine::{Digest, Line, Listener, Machine, Message, Options, PAGE, Request};
-use koskit_spec::contract::{Contract, Process};
-use koskit_spec::elf::Elf;
-use koskit_spec::layout::{KOS_BASE, KOS_END};
-use koskit_spec::plan::Plan;
-use koskit_tests::{platform, program};
-use std::time::{Duration, Instant};
-
-/// A machine, and all that it has said.
-struct Live {
-    machine: Machine,
-    listener: Listener,
-    line: Line,
-    events: Vec<String>,
-    output: Vec<(u32, Vec<u8>)>,
-    next: u32,
-}
-
-impl Live {
-    fn start() -> Self {
-        Self::start_with(&Options::default())
-    }
-
-    fn start_with(options: &Options) -> Self {
-        let (machine, listener) = Machine::start(&platform(), options).unwrap();
-        let line = machine.line();
-        Self { machine, listener, line, events: Vec::new(), output: Vec::new(), next: 2 }
-    }
-
-    /// Hears the machine until an event begins with `start`, and takes that.
-    fn until(&mut self, start: &str) -> String {
-        let deadline = Some(Instant::now() + Duration::from_secs(60));
-        loop {
-            if let Some(at) = self.events.iter().position(|event| event.starts_with(start)) {
-                return self.events.remove(at);
-            }
-            let heard = self.listener.hear(deadline, &mut |said| match said {
-                Message::Event(event) => self.events.push(event.to_string()),
-                Message::Output { container, bytes } => self.output.push((container, bytes.into())),
-                _ => {}
-            });
-            heard.unwrap_or_else(|error| panic!("waiting for {start}: {error}\n{:?}", self.events));
-        }
-    }
-
-    fn send(&mut self, request: &Request<'_>) -> u32 {
-        self.next += 1;
-        self.line.send(self.next, request).unwrap();
-        self.next
-    }
-
-    /// Asks, and waits for the answer.
-    fn ask(&mut self, request: &Request<'_>) -> String {
-        let tag = self.send(request);
-        let names = ["done", "failed", "blob", "memory", "stats"];
-        let deadline = Some(Instant::now() + Duration::from_secs(60));
-        loop {
-            let of_it = |event: &String| {
-                names.iter().any(|name| event.starts_with(&format!("{name} tag={tag} ")))
-                    || *event == format!("done tag={tag}")
-            };
-            if let Some(at) = self.events.iter().position(of_it) {
-                return self.events.remove(at);
-            }
-            let heard = self.listener.hear(deadline, &mut |said| match said {
-                Message::Event(event) => self.events.push(event.to_string()),
-                Message::Output { container, bytes } => self.output.push((container, bytes.into())),
-                _ => {}
-            });
-            heard.unwrap_or_else(|error| panic!("{request:?}: {error}\n{:?}", self.events));
-        }
-    }
-
-    fn done(&mut self, request: &Request<'_>) {
-        let answer = self.ask(request);
-        assert!(answer.starts_with("done"), "{request:?}: {answer}");
-    }
-
-    fn free(&mut self) -> u64 {
-        let answer = self.ask(&Request::Memory);
-        let free = answer.split(' ').find_map(|word| word.strip_prefix("free="));
-        free.unwrap_or_else(|| panic!("{answer}")).parse().unwrap()
-    }
-
-    fn put(&mut self, digest: Digest, bytes: &[u8]) {
-        self.done(&Request::Put { digest, size: bytes.len() as u64 });
-        let count = bytes.len().div_ceil(PAGE);
-        for (index, bytes) in bytes.chunks(PAGE).enumerate() {
-            let page = Request::Page { index: index as u32, bytes };
-            if index + 1 == count {
-                self.done(&page);
-            } else {
-                self.send(&page);
-            }
-        }
-    }
-
-    /// Puts what a container is made from.
-    fn prepare(&mut self, name: &str, word: &str) -> Blobs {
-        let program = std::fs::read(program(name)).unwrap();
-        let process = Process::encode(&[word], &[], "/").unwrap();
-        let mut contract = Contract::new(name);
-        let libkos = platform().libkos().unwrap();
-        let libkos = Elf::within(&libkos, KOS_BASE, KOS_END).unwrap();
-        let elf = Elf::program(&program).unwrap();
-        let plan = Plan::new(&contract, &elf, &libkos, 0, process.len() as u64).unwrap();
-        contract.untyped_bits = plan.untyped_bits();
-        self.put_all(&contract, &process, &program, b"")
-    }
-
-    /// Puts what a container is made from that an image was lowered to, with its initrd.
-    fn prepare_lowered(&mut self, name: &str, labels: &[(&str, &str)]) -> Blobs {
-        let mut tree = Tree::new();
-        tree.insert(name, Node::file(0o755, std::fs::read(program(name)).unwrap()));
-        tree.insert("foo.txt", Node::file(0o644, &b"foo\n"[..]));
-        let config = serde_json::json!({
-            "os": "linux", "architecture": "arm64",
-            "rootfs": { "type": "layers", "diff_ids": [] },
-            "config": { "Entrypoint": [format!("/{name}")], "Cmd": ["hello_world", "test"] },
-        });
-        let label =
-            |(key, value): &(&str, &str)| (format!("com.koskit.app.{key}"), (*value).to_owned());
-        let options = koskit_lower::Options {
-            name: name.into(),
-            labels: labels.iter().map(label).collect(),
-            ..koskit_lower::Options::default()
-        };
-        let config = serde_json::from_value(config).unwrap();
-        let libkos = platform().libkos().unwrap();
-        let bundle = koskit_lower::lower(&tree, &config, &options, &libkos).unwrap();
-        self.put_all(&bundle.contract, &bundle.process(), &bundle.program, &bundle.initrd)
-    }
-
-    fn put_all(
-        &mut self,
-        contract: &Contract,
-        process: &[u8],
-        program: &[u8],
-        initrd: &[u8],
-    ) -> Blobs {
-        let bundle = [contract.to_bytes().as_slice(), process].concat();
-        self.next += 1;
-        let digest = |kind: u8| {
-            let mut bytes = [kind; 32];
-            bytes[..4].copy_from_slice(&self.next.to_le_bytes());
-            Digest(bytes)
-        };
-        let blobs = Blobs { bundle: digest(1), program: digest(2), initrd: digest(3) };
-        self.put(blobs.bundle, &bundle);
-        self.put(blobs.program, program);
-        self.put(blobs.initrd, initrd);
-        blobs
-    }
-
-    fn create(&mut self, container: u32, blobs: &Blobs) {
-        let Blobs { bundle, program, initrd } = *blobs;
-        self.send(&Request::Create { container, bundle, program, initrd });
-    }
-
-    fn drop_blobs(&mut self, blobs: &Blobs) {
-        for digest in [blobs.bundle, blobs.program, blobs.initrd] {
-            self.done(&Request::Drop { digest });
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Blobs {
-    bundle: Digest,
-    program: Digest,
-    initrd: Digest,
-}
+use koskit_machine::{Digest, Options, PAGE, Request};
+use koskit_tests::live::{Blobs, Live};
 
 #[test]
 fn a_container_is_started_on_a_running_machine_and_all_memory_comes_back() {
@@ -267,76 +96,74 @@ fn standard_input_goes_to_the_container_that_asks_for_it() {
 /// A capability that a container holds: slot, object, log2 of its bytes, value.
 type Held = (u64, String, u32, u64);
 
-impl Live {
-    /// All capabilities of a container, as the root server finds them.
-    fn caps(&mut self, container: u32) -> Vec<Held> {
-        let (mut all, mut first) = (Vec::new(), 0);
-        loop {
-            let tag = self.send(&Request::Caps { container, first });
-            let end = self.until(&format!("caps tag={tag} next="));
-            let start = format!("cap tag={tag} ");
-            self.events.retain(|event| {
-                let Some(words) = event.strip_prefix(&start) else { return true };
-                let words: Vec<&str> =
-                    words.split(' ').map(|word| word.split_once('=').unwrap().1).collect();
-                let number = |at: usize| words[at].parse::<u64>().unwrap();
-                all.push((number(0), words[1].to_owned(), number(2) as u32, number(3)));
-                false
-            });
-            let next = end.split(' ').find_map(|word| word.strip_prefix("next=")).unwrap();
-            match next.parse().unwrap() {
-                0 => return all,
-                next => first = next,
-            }
+/// All capabilities of a container, as the root server finds them.
+fn caps(live: &mut Live, container: u32) -> Vec<Held> {
+    let (mut all, mut first) = (Vec::new(), 0);
+    loop {
+        let tag = live.send(&Request::Caps { container, first });
+        let end = live.until(&format!("caps tag={tag} next="));
+        let start = format!("cap tag={tag} ");
+        live.events.retain(|event| {
+            let Some(words) = event.strip_prefix(&start) else { return true };
+            let words: Vec<&str> =
+                words.split(' ').map(|word| word.split_once('=').unwrap().1).collect();
+            let number = |at: usize| words[at].parse::<u64>().unwrap();
+            all.push((number(0), words[1].to_owned(), number(2) as u32, number(3)));
+            false
+        });
+        let next = end.split(' ').find_map(|word| word.strip_prefix("next=")).unwrap();
+        match next.parse().unwrap() {
+            0 => return all,
+            next => first = next,
         }
     }
+}
 
-    /// Compares what a container holds with its contract. Returns what it has made by itself.
-    fn hold_to_contract(
-        &mut self,
-        number: u32,
-        [large, small]: [u64; 2],
-        devices: u64,
-    ) -> Vec<Held> {
-        let mut expected: Vec<(u64, &str, u32)> = vec![
-            (1, "tcb", 0),
-            (2, "cnode", 0),
-            (3, "vspace", 0),
-            (4, "signal", 0),
-            (5, "signal", 0),
-            // Not mapped by this capability: the kernel does not tell its size.
-            (6, "frame", 0),
-            (7, "signal", 0),
-        ];
-        let untypeds = 8 + large + small;
-        expected.extend((8..untypeds).map(|slot| (slot, "untyped", 0)));
-        expected.extend((untypeds..untypeds + devices).map(|slot| (slot, "interrupt", 0)));
-        let mut all = self.caps(number);
-        let made = all.split_off(all.iter().take_while(|held| held.0 < untypeds + devices).count());
-        let given: Vec<(u64, &str, u32)> =
-            all.iter().map(|(slot, object, bits, _)| (*slot, object.as_str(), *bits)).collect();
-        assert_eq!(given, expected);
-        // What it has made comes from its untypeds, and from nowhere else.
-        let of = |slot: u64| if slot < 8 + large { 2u64 << 20 } else { 4096 };
-        let untyped = all.iter().filter(|held| held.1 == "untyped");
-        let taken: u64 = untyped
-            .map(|(slot, _, _, free)| {
-                assert!(*free <= of(*slot), "{slot}: {free}");
-                of(*slot) - free
-            })
-            .sum();
-        let bytes = made.iter().map(|(_, object, bits, _)| match (object.as_str(), bits) {
-            // A part of one that was handed over; what it made of that is counted itself.
-            ("untyped", _) => 0,
-            ("tcb", _) => 2048,
-            ("signal", _) => 32,
-            ("frame", 21) => 2 << 20,
-            ("frame" | "table", _) => 4096,
-            other => panic!("it has made {other:?}"),
-        });
-        assert!(bytes.sum::<u64>() <= taken, "{taken}: {made:?}");
-        made
-    }
+/// Compares what a container holds with its contract. Returns what it has made by itlive.
+fn hold_to_contract(
+    live: &mut Live,
+    number: u32,
+    [large, small]: [u64; 2],
+    devices: u64,
+) -> Vec<Held> {
+    let mut expected: Vec<(u64, &str, u32)> = vec![
+        (1, "tcb", 0),
+        (2, "cnode", 0),
+        (3, "vspace", 0),
+        (4, "signal", 0),
+        (5, "signal", 0),
+        // Not mapped by this capability: the kernel does not tell its size.
+        (6, "frame", 0),
+        (7, "signal", 0),
+    ];
+    let untypeds = 8 + large + small;
+    expected.extend((8..untypeds).map(|slot| (slot, "untyped", 0)));
+    expected.extend((untypeds..untypeds + devices).map(|slot| (slot, "interrupt", 0)));
+    let mut all = caps(live, number);
+    let made = all.split_off(all.iter().take_while(|held| held.0 < untypeds + devices).count());
+    let given: Vec<(u64, &str, u32)> =
+        all.iter().map(|(slot, object, bits, _)| (*slot, object.as_str(), *bits)).collect();
+    assert_eq!(given, expected);
+    // What it has made comes from its untypeds, and from nowhere else.
+    let of = |slot: u64| if slot < 8 + large { 2u64 << 20 } else { 4096 };
+    let untyped = all.iter().filter(|held| held.1 == "untyped");
+    let taken: u64 = untyped
+        .map(|(slot, _, _, free)| {
+            assert!(*free <= of(*slot), "{slot}: {free}");
+            of(*slot) - free
+        })
+        .sum();
+    let bytes = made.iter().map(|(_, object, bits, _)| match (object.as_str(), bits) {
+        // A part of one that was handed over; what it made of that is counted itlive.
+        ("untyped", _) => 0,
+        ("tcb", _) => 2048,
+        ("signal", _) => 32,
+        ("frame", 21) => 2 << 20,
+        ("frame" | "table", _) => 4096,
+        other => panic!("it has made {other:?}"),
+    });
+    assert!(bytes.sum::<u64>() <= taken, "{taken}: {made:?}");
+    made
 }
 
 #[test]
@@ -346,23 +173,23 @@ fn what_a_container_holds_is_what_its_contract_says() {
     let small = live.prepare("echo", "word");
     live.create(1, &small);
     live.until("asks container=1 ");
-    live.hold_to_contract(1, [0, 16], 0);
+    hold_to_contract(&mut live, 1, [0, 16], 0);
     let labels = [("spec.devices", "rtc"), ("spec.ut_large_page", "1"), ("spec.ut_4k_pages", "3")];
-    let driver = live.prepare_lowered("alive", &labels);
+    let driver = live.prepare_lowered("alive", &["hello_world", "test"], &labels);
     live.create(2, &driver);
     live.until("asks container=2 ");
-    live.hold_to_contract(2, [1, 3], 1);
+    hold_to_contract(&mut live, 2, [1, 3], 1);
     // One with three threads, with the clock and the thread for faults that libkos has for them.
     let labels = [("spec.ut_large_page", "5"), ("spec.ut_4k_pages", "40"), ("spec.threads", "4")];
-    let threads = live.prepare_lowered("holds", &labels);
+    let threads = live.prepare_lowered("holds", &["hello_world", "test"], &labels);
     live.create(3, &threads);
     live.until("asks container=3 ");
-    let made = live.hold_to_contract(3, [5, 40], 0);
+    let made = hold_to_contract(&mut live, 3, [5, 40], 0);
     let count = |object: &str| made.iter().filter(|held| held.1 == object).count();
     assert_eq!(count("tcb"), 5, "{made:?}");
     assert!(count("frame") >= 16 && count("signal") >= 4, "{made:?}");
     // To look changes nothing: they go on, and nothing is left of it.
-    assert_eq!(live.hold_to_contract(3, [5, 40], 0), made);
+    assert_eq!(hold_to_contract(&mut live, 3, [5, 40], 0), made);
     live.send(&Request::Input { container: 1, bytes: b"still there" });
     live.until("asks container=1 ");
     assert_eq!(live.output.last().unwrap().1, b"still there");
@@ -382,7 +209,7 @@ fn what_a_container_did_to_its_own_slots_is_seen_too() {
     let blobs = live.prepare("mover", "word");
     live.create(1, &blobs);
     live.until("asks container=1 ");
-    let all = live.caps(1);
+    let all = caps(&mut live, 1);
     let at = |slot: u64| all.iter().find(|held| held.0 == slot).map(|held| held.1.as_str());
     // It has removed its fault endpoint, moved its first untyped, and copied its request endpoint.
     assert_eq!([5, 8, 40, 41].map(at), [None, None, Some("untyped"), Some("signal")], "{all:?}");
@@ -394,7 +221,8 @@ fn a_thousand_containers_of_the_size_of_hello_live_on_a_machine_with_a_gigabyte(
     let mut live = Live::start();
     let free = live.free();
     // What its program asks for comes from `brk`, as hello's.
-    let blobs = live.prepare_lowered("alive", &[("spec.ut_large_page", "0")]);
+    let blobs =
+        live.prepare_lowered("alive", &["hello_world", "test"], &[("spec.ut_large_page", "0")]);
     const COUNT: u32 = 1000;
     for container in 1..=COUNT {
         live.create(container, &blobs);
